@@ -1,0 +1,356 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+)
+
+const (
+	maxBody      = 64 << 10
+	maxBatchBody = 256 << 10
+
+	// storePatience and commitPatience bound how long an API call waits.
+	storePatience  = 2 * time.Second
+	commitPatience = 10 * time.Second
+	// busyRetry is what clients are told to wait when we can't take a call.
+	busyRetry = 5 * time.Second
+
+	// A client may fail to prove itself that often.
+	failedProofsPerMinute = 30
+	failedProofsBurst     = 30
+)
+
+// route is one route of the API.
+type route struct {
+	method  string
+	maxBody int64
+	// quiet answers temporary refusals with an empty body: older clients
+	// keep a batch then.
+	quiet bool
+	serve func(*call) (any, error)
+}
+
+var routes = map[string]route{
+	"events/session/init":  {http.MethodPost, maxBody, false, (*call).init},
+	"events/session/renew": {http.MethodPost, maxBody, false, (*call).renew},
+	"events/session/track": {http.MethodPost, maxBody, false, (*call).trackSession},
+	"events/track":         {http.MethodPost, maxBody, false, (*call).trackEvent},
+	"events/batch-track":   {http.MethodPost, maxBatchBody, true, (*call).trackBatch},
+	"session/context":      {http.MethodGet, 0, false, (*call).context},
+	"session/context.js":   {http.MethodGet, 0, false, (*call).context},
+}
+
+func isRoute(path string) bool {
+	_, ok := routes[path]
+	return ok
+}
+
+// refusal is an answer other than success. It tells the client what is wrong.
+type refusal struct {
+	status int
+	code   string // stable: clients compare it
+	text   string
+	retry  time.Duration
+}
+
+func (r *refusal) Error() string { return r.code + ": " + r.text }
+
+func refuse(status int, code, format string, args ...any) *refusal {
+	return &refusal{status: status, code: code, text: fmt.Sprintf(format, args...)}
+}
+
+func busy(code, text string) *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, code: code, text: text, retry: busyRetry}
+}
+
+// call is one API request on its way.
+type call struct {
+	app   *App
+	site  *Handler // that the request came through; nil for session_context_api
+	w     http.ResponseWriter
+	r     *http.Request
+	name  string
+	route route
+	now   time.Time
+
+	facts  sessionctx.Facts
+	ring   *sessionctx.Ring
+	engine engine
+	body   sessionctx.Body
+
+	// origin is the request's Origin if it is another site's.
+	origin string
+	// sameOrigin is whether the page that asks is this site's own; no other
+	// reads or sets a cookie.
+	sameOrigin bool
+
+	// handler, session and proof are set by prove.
+	handler *Handler
+	session sessionctx.Session
+	proof   proof
+	carried sessionctx.Carried
+	// lost is whether the session's state is gone: ids prove it, but what
+	// went with it is not known.
+	lost bool
+	// cookies is whether the answer sets the cookies that are allowed.
+	cookies bool
+}
+
+// serveAPI answers one call. It never returns an error for the client's
+// fault: a site's error pages are HTML.
+func (a *App) serveAPI(w http.ResponseWriter, r *http.Request, name string, site *Handler) error {
+	c := &call{app: a, site: site, w: w, r: r, name: name, route: routes[name], now: time.Now()}
+	data, err := c.serve()
+	if err == nil && data == nil {
+		return nil // answered already
+	}
+	c.answer(data, err)
+	return nil
+}
+
+func (c *call) serve() (any, error) {
+	header := c.w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Add("Vary", "Origin")
+	c.facts = c.app.facts(c.r, originalRequest(c.r), c.now)
+	if err := c.checkOrigin(); err != nil {
+		return nil, err
+	}
+	// Whoever may read the answer may read it as a resource.
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if c.origin != "" {
+		header.Set("Cross-Origin-Resource-Policy", "cross-origin")
+		header.Set("Access-Control-Allow-Origin", c.origin)
+		header.Set("Access-Control-Allow-Credentials", "true")
+		header.Set("Access-Control-Expose-Headers", "Retry-After")
+	}
+	if c.r.Method == http.MethodOptions && c.r.Header.Get("Access-Control-Request-Method") != "" {
+		header.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
+		header.Set("Access-Control-Allow-Headers", "Content-Type, Authorization")
+		header.Set("Access-Control-Max-Age", "86400")
+		c.w.WriteHeader(http.StatusNoContent)
+		return nil, nil
+	}
+	if c.r.Method != c.route.method {
+		header.Set("Allow", c.route.method+", OPTIONS")
+		return nil, refuse(http.StatusMethodNotAllowed, "method_not_allowed", "%s takes %s, not %s", c.name, c.route.method, sessionctx.CleanText(c.r.Method, 16))
+	}
+	if err := c.limitClient(); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.ring, err = c.app.keys(c.r.Context()); err != nil {
+		return nil, busy("keys_unavailable", "the server's keys can't be read yet: try again")
+	}
+	if c.route.method == http.MethodPost {
+		if err := c.readBody(); err != nil {
+			return nil, err
+		}
+	}
+	c.engine = c.app.engine()
+	defer c.engine.release(c.app.log)
+	return c.route.serve(c)
+}
+
+// checkOrigin lets only this site's own pages and those of allowed origins
+// through, before anything is read, stored or set.
+func (c *call) checkOrigin() error {
+	denied := refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API: name it with allow_origin")
+	h := c.r.Header
+	site := h.Get("Sec-Fetch-Site")
+	if h.Get("Sec-Fetch-Mode") == "navigate" {
+		return denied
+	}
+	origin := strings.ToLower(h.Get("Origin"))
+	switch {
+	case len(h.Values("Origin")) > 1:
+		return denied
+	case origin == "":
+		if site != "" && site != "same-origin" {
+			return denied
+		}
+		c.sameOrigin = true
+	case origin == "null":
+		if site != "same-origin" {
+			return denied
+		}
+		c.sameOrigin = true
+	case origin == c.facts.Origin():
+		c.sameOrigin = true
+	case c.app.allowsOrigin(origin):
+		c.origin = origin
+	default:
+		return denied
+	}
+	return nil
+}
+
+// allowed is checkOrigin for one campaign, as soon as that is known.
+func (c *call) allowed(h *Handler) bool {
+	return c.sameOrigin || slices.Contains(h.AllowOrigin, c.origin)
+}
+
+func (c *call) limitClient() error {
+	perMinute, burst := c.limits()
+	client := clientName(c.facts.ClientIP)
+	if c.app.limits.exhausted(limitFailedProofs, client) {
+		return tooMany(time.Minute, "too many requests that did not prove their session")
+	}
+	if wait, ok := c.app.limits.allow(limitClient, client, perMinute, burst); !ok {
+		return tooMany(wait, "too many requests from this client")
+	}
+	return nil
+}
+
+// limits are those of the site, or of the campaign where that is known.
+func (c *call) limits() (perMinute, burst int) {
+	h := c.handler
+	if h == nil {
+		h = c.site
+	}
+	if h != nil && h.RateLimit != nil {
+		return h.RateLimit.PerMinute, h.RateLimit.Burst
+	}
+	return defaultRequestsPerMinute, defaultBurst
+}
+
+func tooMany(wait time.Duration, text string) *refusal {
+	return &refusal{status: http.StatusTooManyRequests, code: "rate_limited", text: text, retry: max(wait, time.Second)}
+}
+
+// readBody reads and parses the JSON object that the client sent.
+func (c *call) readBody() error {
+	if ct := c.r.Header.Get("Content-Type"); ct != "" {
+		media, params, err := mime.ParseMediaType(ct)
+		charset := strings.ToLower(params["charset"])
+		if err != nil || media != "application/json" && media != "text/plain" || charset != "" && charset != "utf-8" {
+			return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "Content-Type is neither application/json nor text/plain, in UTF-8")
+		}
+	}
+	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
+		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "the body may not have a Content-Encoding")
+	}
+	tooLarge := refuse(http.StatusRequestEntityTooLarge, "body_too_large", "body is longer than %d bytes", c.route.maxBody)
+	if c.r.ContentLength > c.route.maxBody {
+		return tooLarge
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, c.route.maxBody))
+	if err != nil {
+		var long *http.MaxBytesError
+		if errors.As(err, &long) {
+			return tooLarge
+		}
+		return refuse(http.StatusBadRequest, "incomplete_body", "the body could not be read to its end")
+	}
+	if c.body, err = sessionctx.ParseBody(b); err != nil {
+		return refuse(http.StatusBadRequest, "invalid_json", "%v", err)
+	}
+	return nil
+}
+
+// answer writes data or a refusal as JSON.
+func (c *call) answer(data any, err error) {
+	code, status := "ok", http.StatusOK
+	var payload any = success{true, data}
+	if err != nil {
+		var r *refusal
+		if !errors.As(err, &r) {
+			// Ours, not the client's.
+			c.app.log.Error("API call failed", zap.String("route", c.name), zap.Error(err))
+			r = busy("unavailable", "the server can't do this right now: try again")
+		}
+		code, status = r.code, r.status
+		payload = failure{false, r.text, r.code}
+		if r.retry > 0 {
+			c.w.Header().Set("Retry-After", strconv.Itoa(int((r.retry+time.Second-1)/time.Second)))
+			if c.route.quiet {
+				payload = nil
+			}
+		}
+	}
+	c.app.metrics.answers.WithLabelValues(c.name, code).Inc()
+	if payload == nil {
+		c.w.WriteHeader(status)
+		return
+	}
+	if err == nil && c.cookies {
+		c.setCookies()
+	}
+	body, merr := json.Marshal(payload)
+	if merr != nil {
+		c.app.log.Error("answer could not be written as JSON", zap.String("route", c.name), zap.Error(merr))
+		c.w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	c.w.Header().Set("Content-Type", "application/json")
+	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	c.w.WriteHeader(status)
+	c.w.Write(body)
+}
+
+type success struct {
+	Success bool `json:"success"`
+	Data    any  `json:"data"`
+}
+
+type failure struct {
+	Success bool   `json:"success"`
+	Error   string `json:"error"`
+	Code    string `json:"code"`
+}
+
+// setCookies sets those cookies that are allowed and missing. Ids alone never
+// get one, and a token never replaces the identity that a valid cookie holds.
+func (c *call) setCookies() {
+	if !c.sameOrigin || c.proof == proofIDs || c.handler == nil {
+		return
+	}
+	if u := c.carried.User; u != nil && u.UserID != c.session.UserID {
+		return
+	}
+	consent := c.handler.consent(c.r, &c.facts, &c.carried)
+	v := sessionctx.Resume(c.handler.campaign, c.session, consent, c.carried)
+	secure := c.facts.Scheme == "https"
+	cookies, err := v.Cookies(c.ring, secure, c.now)
+	if err != nil {
+		c.app.log.Error("cookies could not be sealed", zap.Error(err))
+		return
+	}
+	setCookies(c.w.Header(), cookies, secure)
+}
+
+// commit makes rows durable: the answer may say so then.
+func (c *call) commit(rows ...outbox.Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), commitPatience)
+	defer cancel()
+	err := c.engine.outbox.commit(ctx, rows...)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, outbox.ErrFull):
+		return busy("outbox_full", "the server's outbox is full: try again")
+	case errors.Is(err, outbox.ErrRow):
+		// A row that we made is at fault, not the client.
+		return fmt.Errorf("row for the outbox: %w", err)
+	}
+	c.app.log.Error("rows could not be made durable: the client is told to try again", zap.Error(err))
+	return busy("outbox_unavailable", "the server can't store this right now: try again")
+}

@@ -1,0 +1,203 @@
+package caddymodule
+
+import (
+	"crypto/rand"
+	"math"
+	"net/http"
+	"strconv"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+)
+
+// init is a page's first sign of life. It is idempotent.
+func (c *call) init() (any, error) {
+	if err := c.prove(c.body.Text("session_id", maxID)); err != nil {
+		return nil, err
+	}
+	if err := c.living(); err != nil {
+		return nil, err
+	}
+	if err := c.commitSession(); err != nil {
+		return nil, err
+	}
+	c.cookies = true
+	return map[string]any{
+		"session_id":               c.session.ID,
+		"expires_at":               c.session.ExpiresAt,
+		"session_duration_minutes": minutes(c.handler.campaign.SessionDuration.Minutes()),
+	}, nil
+}
+
+// trackSession takes the client's part of a session row. All of that row is
+// the server's knowledge; the call is a sign of life.
+func (c *call) trackSession() (any, error) {
+	if err := c.prove(c.body.Text("session_id", maxID)); err != nil {
+		return nil, err
+	}
+	if err := c.living(); err != nil {
+		return nil, err
+	}
+	if err := c.commitSession(); err != nil {
+		return nil, err
+	}
+	c.cookies = true
+	return struct{}{}, nil
+}
+
+// renew gives the successor of an expired session; one that lives comes back
+// as it is. The same old session always gets the same successor.
+func (c *call) renew() (any, error) {
+	old := c.body.Text("old_session_id", maxID)
+	if old == "" {
+		old = c.body.Text("session_id", maxID)
+	}
+	if err := c.prove(old); err != nil {
+		return nil, err
+	}
+	if c.session.Expired(c.now.UnixMilli()) {
+		if _, err := c.successor(); err != nil {
+			return nil, err
+		}
+		// The claim is durable, the row now is: then the answer.
+		if err := c.commitSession(); err != nil {
+			return nil, err
+		}
+	} else {
+		c.app.metrics.renewals.WithLabelValues("living").Inc()
+	}
+	c.cookies = true
+	s := &c.session
+	test := s.Test()
+	out := map[string]any{
+		"session_id":                s.ID,
+		"user_id":                   s.UserID,
+		"expires_at":                s.ExpiresAt,
+		"ab_test_id":                orNull(test.TestID),
+		"ab_test_variant_id":        orNull(test.VariantID),
+		"session_duration_minutes":  minutes(c.handler.campaign.SessionDuration.Minutes()),
+		"attribution_duration_days": minutes(c.handler.campaign.AttributionWindow.Hours() / 24),
+		"attribution_preserved":     !c.lost,
+	}
+	if c.proof == proofIDs {
+		return out, nil
+	}
+	token, err := c.ring.SealToken(s, c.now.UnixMilli())
+	if err != nil {
+		return nil, err
+	}
+	out["token"] = token
+	out["created_at"] = s.CreatedAt
+	out["segment_id"] = orNull(s.SegmentID)
+	out["renewal_count"] = s.RenewalCount
+	out["original_session_id"] = s.OriginalID
+	out["original_timestamp"] = s.OriginalAt
+	if s.RenewalCount > 0 {
+		out["last_renewal_at"] = s.CreatedAt
+	}
+	return out, nil
+}
+
+// minutes rounds up: a client that reads 0 takes it for no duration at all.
+func minutes(v float64) int { return max(1, int(math.Round(v))) }
+
+func orNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// sessionRow is the row that the call's session still owes, if it does.
+func (c *call) sessionRow() []outbox.Row {
+	if c.app.seen.has(c.session.ID) {
+		return nil
+	}
+	return []outbox.Row{{
+		Datasource: sessionctx.SessionDatasource,
+		JSON:       sessionctx.SessionRow(c.handler.campaign, &c.session, &c.facts),
+	}}
+}
+
+func (c *call) commitSession() error {
+	rows := c.sessionRow()
+	if err := c.commit(rows...); err != nil {
+		return err
+	}
+	c.app.seen.add(c.session.ID)
+	return nil
+}
+
+// context answers with the document that pages are injected with, for pages
+// that were not: restored from a cache, or served with a loader.
+func (c *call) context() (any, error) {
+	h := c.site
+	if h == nil {
+		id := c.r.URL.Query().Get("campaign_id")
+		handlers := c.app.handlersOf(id)
+		if id == "" || len(handlers) == 0 {
+			return nil, refuse(http.StatusBadRequest, "unknown_campaign", "campaign_id is missing from the query or names no campaign of this server")
+		}
+		h = handlers[0]
+	}
+	if !c.allowed(h) {
+		return nil, refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API of the campaign: name it with allow_origin")
+	}
+	v := &view{handler: h, now: c.now, facts: c.facts}
+	if page := c.r.Header.Get("Referer"); page != "" {
+		v.facts.Touch = c.app.reader.TouchFromURL(page, c.now)
+	}
+	v.publishFacts(c.r.Context())
+	if c.sameOrigin {
+		c.carried = h.carried(c.r, c.ring, &v.facts, c.now)
+	}
+	in := sessionctx.Input{
+		Ring:     c.ring,
+		Campaign: h.campaign,
+		Facts:    &v.facts,
+		Carried:  c.carried,
+		Consent:  h.consent(c.r, &v.facts, &c.carried),
+		Now:      c.now,
+		Random:   rand.Reader,
+	}
+	if !c.sameOrigin {
+		in.NoCookies = true
+	}
+	visit, err := sessionctx.Identify(in)
+	if err != nil {
+		return nil, err
+	}
+	v.visit = visit
+	v.publishVisit(c.r.Context())
+	h.assign(c.r, v)
+	token, err := c.ring.SealToken(&visit.Session, c.now.UnixMilli())
+	if err != nil {
+		return nil, err
+	}
+	secure := v.facts.Scheme == "https"
+	cookies, err := visit.Cookies(c.ring, secure, c.now)
+	if err != nil {
+		return nil, err
+	}
+	setCookies(c.w.Header(), cookies, secure)
+	if !visit.CookiesAllowed {
+		c.app.keepState(c.engine, h.campaign, &visit.Session, c.now)
+	}
+	doc := sessionctx.Document{
+		Visit:      visit,
+		Facts:      &v.facts,
+		Token:      token,
+		APIBaseURL: h.baseURL(&v.facts),
+		Now:        c.now,
+	}
+	body, contentType := doc.Append(nil), "application/json"
+	if c.name == "session/context.js" {
+		body, contentType = doc.AppendStatement(nil, h.variable), "text/javascript"
+	}
+	c.w.Header().Set("Content-Type", contentType)
+	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	c.w.WriteHeader(http.StatusOK)
+	c.w.Write(body)
+	c.app.metrics.answers.WithLabelValues(c.name, "ok").Inc()
+	return nil, nil
+}

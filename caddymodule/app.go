@@ -1,0 +1,330 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/store"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+}
+
+const appName = "session_context"
+
+// App is what sites share: the key ring in Caddy's storage, the store of
+// session states, the outbox and the sinks that its rows go to, the sources
+// of visitors' places, and the register of campaigns.
+type App struct {
+	// Where session states, renewals and sequence numbers are kept.
+	// Default: `embedded`, a file in Caddy's data directory.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=session_context.stores inline_key=store"`
+	// Where rows are delivered. Default: `file`, NDJSON files by datasource
+	// in Caddy's data directory.
+	SinksRaw []json.RawMessage `json:"sinks,omitempty" caddy:"namespace=session_context.sinks inline_key=sink"`
+	// Sources of visitors' places, in order; the first that knows wins.
+	// Default: none.
+	GeoRaw []json.RawMessage `json:"geo,omitempty" caddy:"namespace=session_context.geo inline_key=source"`
+	// The queue on disk that rows wait in.
+	Outbox *Outbox `json:"outbox,omitempty"`
+	// The key ring that ids, tokens and cookies are made with.
+	Keys *Keys `json:"keys,omitempty"`
+
+	log     *zap.Logger
+	store   Store
+	sink    outbox.Sink
+	guests  []any
+	reader  *visitor.Reader
+	ring    *keyRing
+	limits  *limiters
+	metrics *metrics
+	seen    *seenSessions
+	// lostRows keeps the log readable when every page loses its rows.
+	lostRows  rate.Sometimes
+	storeDown rate.Sometimes
+
+	campaignsMu sync.RWMutex
+	campaigns   map[sessionctx.CampaignRef]*Handler
+	origins     []string // of all campaigns that other sites may call from
+
+	cancel context.CancelFunc
+	held   *engine
+	ended  sync.WaitGroup
+}
+
+// Outbox says where rows wait for delivery, and how many may.
+type Outbox struct {
+	// Directory. One process at a time may use it. Default:
+	// `session_context/outbox` in Caddy's data directory.
+	Path string `json:"path,omitempty"`
+	// Most bytes on disk. Default: 2 GiB.
+	MaxDisk int64 `json:"max_disk,omitempty"`
+	// What happens then: `refuse` (default) answers 503 to events, so that
+	// nothing acknowledged is lost; `drop_oldest` makes room.
+	Overflow string `json:"overflow,omitempty"`
+}
+
+// Keys says how the key ring ages.
+type Keys struct {
+	// How often a new key is made. Default: 30d; at least 1h.
+	Rotate caddy.Duration `json:"rotate,omitempty"`
+}
+
+// Store is a guest in the namespace session_context.stores.
+type Store interface {
+	// StoreKey is equal for configs that mean the same place: they share one
+	// open store.
+	StoreKey() string
+	// StoreName names the place in logs, without secrets.
+	StoreName() string
+	// OpenStore opens it. It is called off the requests' path, and again
+	// after an error.
+	OpenStore() (store.Store, error)
+}
+
+// starter is a guest that has work to do from Start to Cleanup.
+type starter interface {
+	Start(ctx context.Context)
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "session_context",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision sets the app up. It opens, makes and dials nothing: `caddy
+// validate` runs it too, perhaps beside a server and as another user.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.log = ctx.Logger()
+	a.campaigns = map[sessionctx.CampaignRef]*Handler{}
+	a.limits = newLimiters(time.Now)
+	a.seen = newSeenSessions()
+	a.lostRows.Interval = time.Minute
+	a.storeDown.Interval = time.Minute
+	a.metrics = registerMetrics(ctx)
+
+	if a.Outbox == nil {
+		a.Outbox = &Outbox{}
+	}
+	if a.Outbox.Path == "" {
+		a.Outbox.Path = filepath.Join(dataDir(), "outbox")
+	}
+	path, err := filepath.Abs(a.Outbox.Path)
+	if err != nil {
+		return fmt.Errorf("outbox path %q: %w", a.Outbox.Path, err)
+	}
+	a.Outbox.Path = path
+	if a.Outbox.MaxDisk < 0 || a.Outbox.MaxDisk > 0 && a.Outbox.MaxDisk < minMaxDisk {
+		return fmt.Errorf("outbox max_disk %d is less than %d bytes", a.Outbox.MaxDisk, minMaxDisk)
+	}
+	if _, err := choice("overflow", a.Outbox.Overflow, "refuse", "drop_oldest"); err != nil {
+		return fmt.Errorf("outbox: %w", err)
+	}
+
+	rotate := 30 * 24 * time.Hour
+	if a.Keys != nil && a.Keys.Rotate != 0 {
+		rotate = time.Duration(a.Keys.Rotate)
+	}
+	if rotate < time.Hour {
+		return fmt.Errorf("keys rotate %v is less than 1h: nodes need time to learn of a new key", rotate)
+	}
+	a.ring = newKeyRing(ctx.Storage(), rotate, a.log.Named("keys"))
+
+	if err := a.loadGuests(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (a *App) loadGuests(ctx caddy.Context) error {
+	if a.StoreRaw == nil {
+		a.StoreRaw = json.RawMessage(`{"store":"embedded"}`)
+	}
+	mod, err := ctx.LoadModule(a, "StoreRaw")
+	if err != nil {
+		return fmt.Errorf("loading store: %w", err)
+	}
+	st, ok := mod.(Store)
+	if !ok {
+		return fmt.Errorf("module %T is no session store", mod)
+	}
+	a.store = st
+	a.guests = append(a.guests, mod)
+
+	if len(a.SinksRaw) == 0 {
+		a.SinksRaw = []json.RawMessage{json.RawMessage(`{"sink":"file"}`)}
+	}
+	if len(a.SinksRaw) > 1 {
+		return errors.New("more than one sink: this version delivers to one; keep one")
+	}
+	mods, err := ctx.LoadModule(a, "SinksRaw")
+	if err != nil {
+		return fmt.Errorf("loading sink: %w", err)
+	}
+	for _, mod := range mods.([]any) {
+		sink, ok := mod.(outbox.Sink)
+		if !ok {
+			return fmt.Errorf("module %T is no sink", mod)
+		}
+		a.sink = sink
+		a.guests = append(a.guests, mod)
+	}
+
+	a.reader = &visitor.Reader{}
+	if len(a.GeoRaw) > 0 {
+		mods, err := ctx.LoadModule(a, "GeoRaw")
+		if err != nil {
+			return fmt.Errorf("loading geo source: %w", err)
+		}
+		for _, mod := range mods.([]any) {
+			g, ok := mod.(visitor.Geography)
+			if !ok {
+				return fmt.Errorf("module %T is no geo source", mod)
+			}
+			a.reader.Geo = append(a.reader.Geo, g)
+			a.guests = append(a.guests, mod)
+		}
+	}
+	return nil
+}
+
+// dataDir is where files lie that no one gave a place.
+func dataDir() string { return filepath.Join(caddy.AppDataDir(), appName) }
+
+// minMaxDisk leaves room for some segments of each datasource.
+const minMaxDisk = 32 << 20
+
+func (a *App) outboxOptions() outbox.Options {
+	overflow := outbox.Refuse
+	if a.Outbox.Overflow == "drop_oldest" {
+		overflow = outbox.DropOldest
+	}
+	return outbox.Options{
+		MaxDisk:     a.Outbox.MaxDisk,
+		Overflow:    overflow,
+		LowPriority: []string{sessionctx.TrafficDatasource},
+		After:       map[string]string{sessionctx.EventDatasource: sessionctx.SessionDatasource},
+		Logger:      a.log.Named("outbox"),
+		Observer:    a.metrics,
+	}
+}
+
+// Start begins what happens in the background. It fails for nothing that goes
+// wrong at run time: that degrades, and shows.
+func (a *App) Start() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	a.cancel = cancel
+	a.ended.Go(func() { a.ring.run(ctx) })
+	a.ended.Go(a.reader.Prepare)
+	a.ended.Go(func() { a.limits.sweep(ctx) })
+	for _, g := range a.guests {
+		if s, ok := g.(starter); ok {
+			a.ended.Go(func() { s.Start(ctx) })
+		}
+	}
+	// Rows from before the restart are delivered without waiting for a
+	// visitor, and this config's sink takes over from the last one's.
+	e := a.engine()
+	a.held = &e
+	e.outbox.setSink(a.sink)
+	return nil
+}
+
+// Stop ends nothing: requests may still be running, and on a reload they go
+// on running after Cleanup too.
+func (a *App) Stop() error { return nil }
+
+// Cleanup lets go of what Start took.
+func (a *App) Cleanup() error {
+	if a.cancel != nil {
+		a.cancel()
+		a.ended.Wait()
+	}
+	if a.held != nil {
+		a.held.release(a.log)
+	}
+	return nil
+}
+
+// register adds a handler's campaign. Two handlers with the same campaign and
+// settings, as an imported snippet makes them, are one.
+func (a *App) register(h *Handler) error {
+	a.campaignsMu.Lock()
+	defer a.campaignsMu.Unlock()
+	ref := h.campaign.CampaignRef
+	if other := a.campaigns[ref]; other != nil {
+		if string(other.settings) != string(h.settings) {
+			return fmt.Errorf("campaign %s (%s) stands twice with different settings: give one of them another id, or put both into one snippet", ref.ID, ref.Environment)
+		}
+		return nil
+	}
+	a.campaigns[ref] = h
+	for _, o := range h.AllowOrigin {
+		if !slices.Contains(a.origins, o) {
+			a.origins = append(a.origins, o)
+		}
+	}
+	return nil
+}
+
+// handler returns the handler that knows the campaign.
+func (a *App) handler(ref sessionctx.CampaignRef) *Handler {
+	a.campaignsMu.RLock()
+	defer a.campaignsMu.RUnlock()
+	return a.campaigns[ref]
+}
+
+// handlersOf returns those of the campaign in any environment; of all
+// campaigns if id is empty.
+func (a *App) handlersOf(id string) []*Handler {
+	a.campaignsMu.RLock()
+	defer a.campaignsMu.RUnlock()
+	if id != "" {
+		var out []*Handler
+		for _, e := range []sessionctx.Environment{sessionctx.Production, sessionctx.Preview} {
+			if h := a.campaigns[sessionctx.CampaignRef{ID: id, Environment: e}]; h != nil {
+				out = append(out, h)
+			}
+		}
+		return out
+	}
+	out := make([]*Handler, 0, len(a.campaigns))
+	for _, h := range a.campaigns {
+		out = append(out, h)
+	}
+	slices.SortFunc(out, func(x, y *Handler) int {
+		return strings.Compare(x.campaign.ID+string(x.campaign.Environment), y.campaign.ID+string(y.campaign.Environment))
+	})
+	return out
+}
+
+// allowsOrigin reports whether any campaign lets the origin call the API.
+func (a *App) allowsOrigin(origin string) bool {
+	a.campaignsMu.RLock()
+	defer a.campaignsMu.RUnlock()
+	return slices.Contains(a.origins, origin)
+}
+
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

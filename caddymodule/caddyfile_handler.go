@@ -1,0 +1,345 @@
+package caddymodule
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+)
+
+func init() {
+	httpcaddyfile.RegisterDirective("session_context", parseDirective)
+	// It wraps what makes the page, and `encode` compresses what it made.
+	httpcaddyfile.RegisterDirectiveOrder("session_context", httpcaddyfile.After, "encode")
+}
+
+// parseDirective sets up the handler from Caddyfile tokens:
+//
+//	session_context [<matcher>] {
+//		workspace            <id>
+//		project              <id>
+//		campaign             <id>
+//		landing_page         <id>
+//		campaign_environment production|preview
+//		environment          dev|preview|production
+//		session_duration     <duration>
+//		attribution_window   <duration>
+//		legacy_ids           <duration>|off
+//		api_path             <path>
+//		api_base_url         <origin>
+//		allow_origin         <origin...>
+//		rate_limit           <per minute> <burst>
+//		identity             cookie|cookieless
+//		before_consent       daily_hash|random
+//		consent {
+//			require          always|<matcher...>
+//			respect          gpc|dnt|none...
+//			privacy_policy   <url>
+//			terms            <url>
+//			localization     on|off
+//			user_cookie      <duration> [fixed]
+//			google_consent_mode
+//		}
+//		segment <id> [<matcher>] {
+//			landing_page     <id>
+//		}
+//		ab_test <id> {
+//			segment          <id...>
+//			variant          <id> <weight> {
+//				landing_page <id>
+//			}
+//			traffic          <percent>
+//			status           running|draft|paused|completed
+//			until            <date>
+//			winner           <variant id>
+//		}
+//		inject               inline|loader|off
+//		client               on|off
+//		variable             <name>
+//		visit                script|page
+//		log_ids
+//		debug
+//	}
+func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	matcherSet, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	handler, err := parseHandler(h)
+	if err != nil {
+		return nil, err
+	}
+	return h.NewRoute(matcherSet, handler), nil
+}
+
+func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
+	h.Next() // the directive's name
+	start := *h.Dispenser
+	if h.NextArg() {
+		return nil, h.Errf("session_context takes no argument but a matcher, and '%s' is none: options go into its block", h.Val())
+	}
+	hd := &Handler{}
+	c := &hd.Campaign
+	b := newBlock(h.Dispenser, "session_context")
+	err := b.read(map[string]option{
+		"workspace":            b.id("workspace", &c.Workspace),
+		"project":              b.id("project", &c.Project),
+		"campaign":             b.id("campaign", &c.Campaign),
+		"landing_page":         b.text(&c.LandingPage),
+		"campaign_environment": b.choice("campaign_environment", &c.CampaignEnvironment, "production", "preview"),
+		"environment":          b.choice("environment", &c.Environment, "production", "preview", "dev"),
+		"session_duration":     b.duration(&c.SessionDuration),
+		"attribution_window":   b.duration(&c.AttributionWindow),
+		"legacy_ids":           b.legacyIDs(&c.LegacyIDs),
+		"api_path":             b.checked(&c.APIPath, checkAPIPath),
+		"api_base_url":         b.checked(&c.APIBaseURL, func(s string) error { return checkOrigin("api_base_url", s) }),
+		"allow_origin":         b.origins(&c.AllowOrigin),
+		"rate_limit":           b.rateLimit(&c.RateLimit),
+		"identity":             b.choice("identity", &c.Identity, "cookie", "cookieless"),
+		"before_consent":       b.choice("before_consent", &c.BeforeConsent, "daily_hash", "random"),
+		"consent":              func() error { return parseConsent(h, c) },
+		"segment":              func() error { return parseSegment(h, c) },
+		"ab_test":              func() error { return parseABTest(h.Dispenser, c) },
+		"inject":               b.choice("inject", &c.Inject, "inline", "loader", "off"),
+		"client":               b.onOff(&hd.Client),
+		"variable":             b.text(&c.Variable),
+		"visit":                b.choice("visit", &c.Visit, "script", "page"),
+		"log_ids":              b.flag(&c.LogIDs),
+		"debug":                b.flag(&c.Debug),
+	}, "allow_origin", "segment", "ab_test")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.values(); err != nil {
+		return nil, start.WrapErr(err)
+	}
+	return hd, nil
+}
+
+func (b *block) legacyIDs(to **caddy.Duration) option {
+	return func() error {
+		var v caddy.Duration
+		peek := *b.d
+		if peek.NextArg() && peek.Val() == "off" {
+			b.d.NextArg()
+			*to = &v
+			return b.end("legacy_ids")
+		}
+		if err := b.duration(&v)(); err != nil {
+			return err
+		}
+		*to = &v
+		return nil
+	}
+}
+
+func (b *block) origins(to *[]string) option {
+	return func() error {
+		args := b.d.RemainingArgs()
+		if len(args) == 0 {
+			return b.d.Err("allow_origin wants at least one origin like https://www.example.com")
+		}
+		for _, a := range args {
+			if err := checkOrigin("allow_origin", a); err != nil {
+				return b.d.WrapErr(err)
+			}
+		}
+		*to = append(*to, args...)
+		return nil
+	}
+}
+
+func (b *block) rateLimit(to **RateLimit) option {
+	return func() error {
+		l := &RateLimit{}
+		if err := b.count("rate_limit", &l.PerMinute); err != nil {
+			return err
+		}
+		if err := b.count("the burst of rate_limit", &l.Burst); err != nil {
+			return err
+		}
+		*to = l
+		return b.end("rate_limit")
+	}
+}
+
+func parseConsent(h httpcaddyfile.Helper, c *Campaign) error {
+	if h.NextArg() {
+		return h.Errf("consent takes no argument, '%s' was given: its rules go into its block", h.Val())
+	}
+	cs := &Consent{}
+	b := newBlock(h.Dispenser, "consent")
+	err := b.read(map[string]option{
+		"require": func() error {
+			found := 0
+			for ; hasArg(h); found++ {
+				set, isMatcher, err := h.MatcherToken()
+				switch {
+				case err != nil:
+					return h.WrapErr(err)
+				case !isMatcher && h.Val() == "always":
+					cs.RequireAlways = true
+				case !isMatcher || set == nil:
+					return h.Errf("require '%s' is neither `always` nor a matcher like @eu", h.Val())
+				default:
+					cs.RequireRaw = append(cs.RequireRaw, set)
+				}
+			}
+			if found == 0 {
+				return h.Err("require wants `always` or matchers: name who must be asked for consent")
+			}
+			if cs.RequireAlways && len(cs.RequireRaw) > 0 {
+				return h.Err("require has `always` and matchers too: keep one")
+			}
+			return nil
+		},
+		"respect": func() error {
+			signals := h.RemainingArgs()
+			if len(signals) == 0 {
+				return h.Err("respect wants gpc, dnt or both, or none alone")
+			}
+			if len(signals) == 1 && signals[0] == "none" {
+				signals = []string{}
+			}
+			for _, s := range signals {
+				if s != "gpc" && s != "dnt" {
+					return h.Errf("respect '%s' is unknown: known are gpc and dnt, or none alone", s)
+				}
+			}
+			cs.Respect = &signals
+			return nil
+		},
+		"privacy_policy": b.text(&cs.PrivacyPolicy),
+		"terms":          b.text(&cs.Terms),
+		"localization":   b.onOff(&cs.Localization),
+		"user_cookie": func() error {
+			if !h.NextArg() {
+				return h.Err("user_cookie wants a duration like 395d")
+			}
+			d, err := caddy.ParseDuration(h.Val())
+			if err != nil || d <= 0 {
+				return h.Errf("user_cookie '%s' is not a positive duration like 395d", h.Val())
+			}
+			cs.UserCookie = caddy.Duration(d)
+			if h.NextArg() {
+				if h.Val() != "fixed" {
+					return h.Errf("user_cookie has '%s' behind its duration: only `fixed` may stand there", h.Val())
+				}
+				cs.UserCookieFixed = true
+			}
+			return b.end("user_cookie")
+		},
+		"google_consent_mode": b.flag(&cs.GoogleConsentMode),
+	})
+	if err != nil {
+		return err
+	}
+	c.Consent = cs
+	return nil
+}
+
+// hasArg reports whether the line goes on. MatcherToken itself takes the next
+// argument.
+func hasArg(h httpcaddyfile.Helper) bool {
+	ahead := *h.Dispenser
+	return ahead.NextArg()
+}
+
+func parseSegment(h httpcaddyfile.Helper, c *Campaign) error {
+	s := &Segment{}
+	if !h.NextArg() {
+		return h.Err("segment wants an id, and a matcher unless it takes everyone: segment <id> [<matcher>]")
+	}
+	s.ID = h.Val()
+	if err := checkID("segment", s.ID); err != nil {
+		return h.WrapErr(err)
+	}
+	for hasArg(h) {
+		set, isMatcher, err := h.MatcherToken()
+		if err != nil {
+			return h.WrapErr(err)
+		}
+		if !isMatcher {
+			return h.Errf("segment %s has '%s' where a matcher like @mobile should be", s.ID, h.Val())
+		}
+		if set != nil { // `*` takes everyone
+			s.MatcherSetsRaw = append(s.MatcherSetsRaw, set)
+		}
+	}
+	b := newBlock(h.Dispenser, "segment "+s.ID)
+	err := b.read(map[string]option{
+		"landing_page": b.id("landing_page", &s.LandingPage),
+	})
+	c.Segments = append(c.Segments, s)
+	return err
+}
+
+func parseABTest(d *caddyfile.Dispenser, c *Campaign) error {
+	t := &ABTest{}
+	if !d.NextArg() {
+		return d.Err("ab_test wants an id: ab_test <id> { … }")
+	}
+	t.ID = d.Val()
+	if err := checkID("ab_test", t.ID); err != nil {
+		return d.WrapErr(err)
+	}
+	b := newBlock(d, "ab_test "+t.ID)
+	if err := b.end("ab_test"); err != nil {
+		return err
+	}
+	err := b.read(map[string]option{
+		"segment": func() error {
+			t.Segments = d.RemainingArgs()
+			if len(t.Segments) == 0 {
+				return d.Errf("segment of ab_test %s names none: name segments, or leave the line out for all", t.ID)
+			}
+			return nil
+		},
+		"variant": func() error { return parseVariant(d, t) },
+		"traffic": func() error {
+			var s string
+			if err := b.text(&s)(); err != nil {
+				return err
+			}
+			p, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+			if err != nil || !strings.HasSuffix(s, "%") || p < 0 || p > 100 {
+				return d.Errf("traffic '%s' is not a share between 0%% and 100%%", s)
+			}
+			t.Traffic = &p
+			return nil
+		},
+		"status": b.choice("status", &t.Status, "running", "draft", "paused", "completed"),
+		"until": b.checked(&t.Until, func(s string) error {
+			_, err := parseUntil(s)
+			return err
+		}),
+		"winner": b.id("winner", &t.Winner),
+	}, "variant")
+	c.ABTests = append(c.ABTests, t)
+	return err
+}
+
+func parseVariant(d *caddyfile.Dispenser, t *ABTest) error {
+	v := &Variant{}
+	if !d.NextArg() {
+		return d.Err("variant wants an id and a weight: variant <id> <weight>")
+	}
+	v.ID = d.Val()
+	if err := checkID("variant", v.ID); err != nil {
+		return d.WrapErr(err)
+	}
+	b := newBlock(d, "variant "+v.ID)
+	if err := b.count("the weight of variant "+v.ID, &v.Weight); err != nil {
+		return err
+	}
+	if err := b.end("variant"); err != nil {
+		return err
+	}
+	err := b.read(map[string]option{
+		"landing_page": b.id("landing_page", &v.LandingPage),
+	})
+	t.Variants = append(t.Variants, v)
+	return err
+}

@@ -1,0 +1,231 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/store"
+)
+
+// What survives a reload: an outbox for each directory and a store for each
+// place, shared by whichever configs use them. Requests take hold of them on
+// entry, since a request may enter an old handler after its Cleanup.
+var (
+	outboxes = caddy.NewUsagePool()
+	stores   = caddy.NewUsagePool()
+)
+
+// opening is something that is opened in the background, tried again until it
+// works. A predecessor in this process may still be closing, or another
+// process may hold its lock; a page never waits for either.
+type opening[T interface{ Close() error }] struct {
+	what   string
+	log    *zap.Logger
+	cancel context.CancelFunc
+	done   chan struct{} // run has ended
+	ready  chan struct{} // value is set
+
+	mu    sync.Mutex
+	value T
+	err   error // why it isn't open yet
+}
+
+func open[T interface{ Close() error }](what string, log *zap.Logger, try func() (T, error)) *opening[T] {
+	ctx, cancel := context.WithCancel(context.Background())
+	o := &opening[T]{what: what, log: log, cancel: cancel, done: make(chan struct{}), ready: make(chan struct{})}
+	go o.run(ctx, try)
+	return o
+}
+
+func (o *opening[T]) run(ctx context.Context, try func() (T, error)) {
+	defer close(o.done)
+	const patience = 2 * time.Second // a predecessor's closing is no news
+	began := time.Now()
+	warned := false
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		v, err := try()
+		o.mu.Lock()
+		o.value, o.err = v, err
+		o.mu.Unlock()
+		if err == nil {
+			close(o.ready)
+			if warned {
+				o.log.Info(o.what + " is open now")
+			}
+			return
+		}
+		if !warned && time.Since(began) > patience {
+			warned = true
+			o.log.Error(o.what+" can't be opened: pages go out without it, and it is tried again", zap.Error(err))
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+}
+
+// get returns the value once it is open, waiting no longer than ctx lets it.
+func (o *opening[T]) get(ctx context.Context) (T, error) {
+	select {
+	case <-o.ready:
+		return o.value, nil
+	default:
+	}
+	select {
+	case <-o.ready:
+		return o.value, nil
+	case <-ctx.Done():
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		var none T
+		if o.err != nil {
+			return none, fmt.Errorf("%s is not open yet: %w", o.what, o.err)
+		}
+		return none, fmt.Errorf("%s is not open yet", o.what)
+	}
+}
+
+// close ends the opening, or what was opened.
+func (o *opening[T]) close() error {
+	o.cancel()
+	<-o.done
+	select {
+	case <-o.ready:
+		return o.value.Close()
+	default:
+		return nil
+	}
+}
+
+// pooledOutbox is the outbox of one directory with its delivery.
+type pooledOutbox struct {
+	*opening[*outbox.Outbox]
+
+	mu sync.Mutex
+	// box is nil until the outbox is open.
+	box *outbox.Outbox
+	// sink is where batches go from then on.
+	sink outbox.Sink
+	// early are rows of pages that were served before.
+	early []outbox.Row
+}
+
+// maxEarly bounds the rows that wait for the outbox to open.
+const maxEarly = 4096
+
+var errEarlyFull = errors.New("outbox is not open yet and too many rows wait for it")
+
+func (p *pooledOutbox) Destruct() error { return p.close() }
+
+// setSink makes batches go to another place, as after a reload.
+func (p *pooledOutbox) setSink(s outbox.Sink) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sink = s
+	if p.box != nil {
+		p.box.SetSink(s)
+	}
+}
+
+// opened takes the outbox into use.
+func (p *pooledOutbox) opened(o *outbox.Outbox) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.box = o
+	if err := o.Add(p.early...); err != nil {
+		p.log.Warn("rows of pages served before the outbox was open are lost", zap.Int("rows", len(p.early)), zap.Error(err))
+	}
+	p.early = nil
+	if p.sink != nil {
+		o.SetSink(p.sink)
+	}
+}
+
+// add hands over rows that no one waits for.
+func (p *pooledOutbox) add(rows ...outbox.Row) error {
+	p.mu.Lock()
+	box := p.box
+	if box == nil {
+		defer p.mu.Unlock()
+		if len(p.early)+len(rows) > maxEarly {
+			return errEarlyFull
+		}
+		p.early = append(p.early, rows...)
+		return nil
+	}
+	p.mu.Unlock()
+	return box.Add(rows...)
+}
+
+// commit makes rows durable.
+func (p *pooledOutbox) commit(ctx context.Context, rows ...outbox.Row) error {
+	o, err := p.get(ctx)
+	if err != nil {
+		return err
+	}
+	return o.Append(ctx, rows...)
+}
+
+type pooledStore struct {
+	*opening[store.Store]
+}
+
+func (p *pooledStore) Destruct() error { return p.close() }
+
+// engine is what a request works with. It stays open until release.
+type engine struct {
+	outbox *pooledOutbox
+	store  *pooledStore
+
+	outboxKey, storeKey string
+}
+
+// engine takes hold of the app's outbox and store.
+func (a *App) engine() engine {
+	e := engine{outboxKey: a.Outbox.Path, storeKey: a.store.StoreKey()}
+	// The constructors don't fail: what can't be opened is tried again.
+	box, _, _ := outboxes.LoadOrNew(e.outboxKey, func() (caddy.Destructor, error) {
+		p := &pooledOutbox{sink: a.sink}
+		options := a.outboxOptions()
+		// The opener must see p whole: it starts when the opening is set.
+		begin := make(chan struct{})
+		p.opening = open("outbox "+e.outboxKey, a.log, func() (*outbox.Outbox, error) {
+			<-begin
+			o, err := outbox.Open(e.outboxKey, options)
+			if err != nil {
+				return nil, err
+			}
+			p.opened(o)
+			return o, nil
+		})
+		close(begin)
+		return p, nil
+	})
+	e.outbox = box.(*pooledOutbox)
+	st, _, _ := stores.LoadOrNew(e.storeKey, func() (caddy.Destructor, error) {
+		return &pooledStore{open("store "+a.store.StoreName(), a.log, a.store.OpenStore)}, nil
+	})
+	e.store = st.(*pooledStore)
+	return e
+}
+
+// release lets go of both. The last to let go closes them.
+func (e engine) release(log *zap.Logger) {
+	if _, err := outboxes.Delete(e.outboxKey); err != nil {
+		log.Error("closing outbox", zap.String("path", e.outboxKey), zap.Error(err))
+	}
+	if _, err := stores.Delete(e.storeKey); err != nil {
+		log.Error("closing store", zap.Error(err))
+	}
+}

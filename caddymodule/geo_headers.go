@@ -1,0 +1,104 @@
+package caddymodule
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
+)
+
+func init() {
+	caddy.RegisterModule(GeoHeaders{})
+}
+
+// GeoHeaders takes a visitor's place from the headers that a CDN adds. They
+// count from trusted proxies only (the server's `trusted_proxies`).
+type GeoHeaders struct {
+	// Whose headers: `cloudflare`, `cloudfront`, `fastly`, `fly`, `vercel`,
+	// or `custom`.
+	Layout string `json:"layout,omitempty"`
+	// For `custom`: header names by field (country, region, region_code,
+	// city, continent, timezone, latitude, longitude).
+	Headers map[string]string `json:"headers,omitempty"`
+
+	source *visitor.Headers
+}
+
+// CaddyModule returns the Caddy module information.
+func (GeoHeaders) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "session_context.geo.headers",
+		New: func() caddy.Module { return new(GeoHeaders) },
+	}
+}
+
+// Provision checks the layout.
+func (g *GeoHeaders) Provision(caddy.Context) (err error) {
+	g.source, err = g.open()
+	return err
+}
+
+func (g *GeoHeaders) open() (*visitor.Headers, error) {
+	if g.Layout == "custom" {
+		return visitor.CustomHeaders(g.Headers)
+	}
+	return visitor.NamedHeaders(g.Layout)
+}
+
+// UnmarshalCaddyfile sets up the source from Caddyfile tokens:
+//
+//	headers cloudflare|cloudfront|fastly|fly|vercel
+//	headers custom {
+//		<field> <header>
+//	}
+func (g *GeoHeaders) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the module's name
+	known := strings.Join(append(visitor.HeaderLayouts(), "custom"), ", ")
+	if !d.Args(&g.Layout) {
+		return d.Errf("geo headers wants to know whose: known are %s", known)
+	}
+	layout := *d
+	if d.NextArg() {
+		return d.Errf("geo headers takes one argument, '%s' is one too many", d.Val())
+	}
+	b := newBlock(d, "geo headers")
+	options := map[string]option{}
+	if g.Layout == "custom" {
+		fields := visitor.HeaderFields()
+		values := make([]string, len(fields))
+		for i, f := range fields {
+			options[f] = b.text(&values[i])
+		}
+		if err := b.read(options); err != nil {
+			return err
+		}
+		g.Headers = map[string]string{}
+		for i, f := range fields {
+			if values[i] != "" {
+				g.Headers[f] = values[i]
+			}
+		}
+	} else if err := b.read(options); err != nil {
+		return err
+	}
+	if _, err := g.open(); err != nil {
+		return layout.WrapErr(err)
+	}
+	return nil
+}
+
+// Locate implements visitor.Geography.
+func (g *GeoHeaders) Locate(r *http.Request, trusted bool, ip netip.Addr) (sessionctx.Geo, bool) {
+	return g.source.Locate(r, trusted, ip)
+}
+
+var (
+	_ visitor.Geography     = (*GeoHeaders)(nil)
+	_ caddy.Provisioner     = (*GeoHeaders)(nil)
+	_ caddyfile.Unmarshaler = (*GeoHeaders)(nil)
+)

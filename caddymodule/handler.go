@@ -1,0 +1,257 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// Handler stands in front of the landing pages of one campaign. It decides who
+// each visitor is, gives the page its session context, and answers the API
+// that the page's script calls.
+//
+// It sets the variables `session.*` for the `vars` matcher and the
+// placeholders `{session.*}`: `id`, `user_id`, `created_at`, `expires_at`,
+// `is_new`, `is_returning`, `segment_id`, `ab.<test>`, `campaign_id`,
+// `landing_page_id`, `language`, `browser`, `os`, `device.type`,
+// `geo.country`, `geo.region`, `geo.city`, `geo.timezone`, `geo.is_eu`,
+// `local.hour`, `local.weekday`, `utm.source` … `utm.content`, `bot.score`,
+// `bot.verified`, `consent.required`, `consent.analytics`, `csp_nonce`. Those
+// that are unset are empty.
+type Handler struct {
+	Campaign
+	// Also add the browser runtime's script to the page. Default: off, the
+	// page brings its own client.
+	Client bool `json:"client,omitempty"`
+
+	app      *App
+	campaign *sessionctx.Campaign
+	settings []byte // the configuration as JSON, to tell equal handlers
+	apiPath  string
+	variable string
+	log      *zap.Logger
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.session_context",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision checks the campaign and registers it with the app.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.log = ctx.Logger()
+	campaign, err := h.values()
+	if err != nil {
+		return fmt.Errorf("campaign %s: %w", h.Campaign.Campaign, err)
+	}
+	if h.Client {
+		return fmt.Errorf("campaign %s: client on: this version has no browser runtime to add; leave the line out, the page brings its own client", campaign.ID)
+	}
+	h.campaign = campaign
+	if d := campaign.SessionDuration; d < shortSessionDuration {
+		h.log.Warn("sessions are very short: visitors who read for a while are renewed again and again",
+			zap.String("campaign", campaign.ID), zap.Duration("session_duration", d))
+	}
+	if h.settings, err = json.Marshal(h); err != nil {
+		return err
+	}
+	h.apiPath = h.APIPath
+	if h.apiPath == "" {
+		h.apiPath = defaultAPIPath
+	}
+	h.variable = h.Variable
+	if h.variable == "" {
+		h.variable = sessionctx.DefaultVariable
+	}
+	if err := h.loadMatchers(ctx); err != nil {
+		return err
+	}
+	app, err := ctx.App(appName)
+	if err != nil {
+		return err
+	}
+	h.app = app.(*App)
+	return h.app.register(h)
+}
+
+func (h *Handler) loadMatchers(ctx caddy.Context) error {
+	if h.Consent != nil && len(h.Consent.RequireRaw) > 0 {
+		mods, err := ctx.LoadModule(h.Consent, "RequireRaw")
+		if err != nil {
+			return fmt.Errorf("loading matchers of consent: %w", err)
+		}
+		if err := h.Consent.require.FromInterface(mods); err != nil {
+			return fmt.Errorf("matchers of consent: %w", err)
+		}
+	}
+	for _, s := range h.Segments {
+		if len(s.MatcherSetsRaw) == 0 {
+			continue
+		}
+		mods, err := ctx.LoadModule(s, "MatcherSetsRaw")
+		if err != nil {
+			return fmt.Errorf("loading matchers of segment %s: %w", s.ID, err)
+		}
+		if err := s.matchers.FromInterface(mods); err != nil {
+			return fmt.Errorf("matchers of segment %s: %w", s.ID, err)
+		}
+	}
+	return nil
+}
+
+// ServeHTTP answers the API and gives pages their context; all else goes on.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	original := originalRequest(r)
+	if route, ok := apiRoute(h.apiPath, r.URL.Path, original.URL.Path); ok {
+		return h.app.serveAPI(w, r, route, h)
+	}
+	return h.servePage(w, r, original, next)
+}
+
+// originalRequest is the request as it was before any rewrite.
+func originalRequest(r *http.Request) *http.Request {
+	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
+		return &o
+	}
+	return r
+}
+
+// apiRoute returns the route of the API that one of the paths names: the path
+// as rewritten (handle_path strips what stands before it) or the original
+// (try_files would hide it).
+func apiRoute(apiPath string, paths ...string) (route string, ok bool) {
+	for _, p := range paths {
+		for _, base := range [2]string{apiPath, defaultAPIPath} {
+			if rest, found := strings.CutPrefix(p, base+"/"); found {
+				return rest, isRoute(rest)
+			}
+		}
+	}
+	return "", false
+}
+
+// facts reads what the request tells.
+func (a *App) facts(r, original *http.Request, now time.Time) sessionctx.Facts {
+	ctx := r.Context()
+	ip, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
+	addr, _ := netip.ParseAddr(ip)
+	trusted, _ := caddyhttp.GetVar(ctx, caddyhttp.TrustedProxyVarKey).(bool)
+	return a.reader.Read(visitor.Request{
+		HTTP:         r,
+		OriginalURL:  original.URL,
+		ClientIP:     addr,
+		TrustedProxy: trusted,
+		Now:          now,
+	})
+}
+
+// carried reads the cookies that the request brought.
+func (h *Handler) carried(r *http.Request, ring *sessionctx.Ring, f *sessionctx.Facts, now time.Time) sessionctx.Carried {
+	cookies := r.Cookies()
+	if len(cookies) == 0 {
+		return sessionctx.Carried{}
+	}
+	list := make([]sessionctx.Cookie, len(cookies))
+	for i, c := range cookies {
+		list[i] = sessionctx.Cookie{Name: c.Name, Value: c.Value}
+	}
+	return ring.OpenCookies(list, h.campaign, f.Scheme == "https", now.UnixMilli())
+}
+
+// consent decides what the visitor agreed to. A matcher that fails makes
+// consent required: that errs on the visitor's side.
+func (h *Handler) consent(r *http.Request, f *sessionctx.Facts, carried *sessionctx.Carried) sessionctx.Consent {
+	required := false
+	if c := h.Consent; c != nil {
+		required = c.RequireAlways
+		if len(c.require) > 0 {
+			match, err := c.require.AnyMatchWithError(r)
+			if err != nil {
+				h.log.Error("matcher of consent failed: the visitor is asked", zap.Error(err))
+			}
+			required = match || err != nil
+		}
+	}
+	return sessionctx.DecideConsent(h.campaign.Consent, required, f, carried.Choice, carried.Reference)
+}
+
+// segment is the first that matches.
+func (h *Handler) segment(r *http.Request) string {
+	for _, s := range h.Segments {
+		if len(s.matchers) == 0 {
+			return s.ID
+		}
+		match, err := s.matchers.AnyMatchWithError(r)
+		if err != nil {
+			h.log.Error("matcher of segment failed: taken as no match", zap.String("segment", s.ID), zap.Error(err))
+		}
+		if match {
+			return s.ID
+		}
+	}
+	return ""
+}
+
+// setCookies puts cookies into an answer's header.
+func setCookies(header http.Header, cookies []sessionctx.Cookie, secure bool) {
+	for _, c := range cookies {
+		hc := http.Cookie{
+			Name:     c.Name,
+			Value:    c.Value,
+			Path:     "/",
+			HttpOnly: true,
+			Secure:   secure,
+			SameSite: http.SameSiteLaxMode,
+			MaxAge:   -1,
+		}
+		if c.MaxAge > 0 {
+			hc.MaxAge = int(c.MaxAge / time.Second)
+			if hc.MaxAge == 0 {
+				continue // over before it arrives
+			}
+		}
+		header.Add("Set-Cookie", hc.String())
+	}
+}
+
+// baseURL is what clients append /client-api/v1/… to.
+func (h *Handler) baseURL(f *sessionctx.Facts) string {
+	if h.APIBaseURL != "" {
+		return h.APIBaseURL
+	}
+	return f.Origin()
+}
+
+// errKeys is why a page goes out untouched, or the API answers 503.
+var errKeys = errors.New("key ring is not available yet")
+
+func (a *App) keys(ctx context.Context) (*sessionctx.Ring, error) {
+	if r := a.ring.current(ctx, ringPatience); r != nil {
+		return r, nil
+	}
+	return nil, errKeys
+}
+
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,308 @@
+package caddymodule
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/inject"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+)
+
+// debugHeader says, with `debug`, why a page was or wasn't injected.
+const debugHeader = "Session-Context"
+
+// Reasons beside those of package inject.
+const (
+	reasonNotPage = inject.Reason("not_a_page_request")
+	reasonKeys    = inject.Reason("keys_unavailable")
+	reasonOff     = inject.Reason("off")
+	reasonFailed  = inject.Reason("failed")
+)
+
+// servePage lets the next handler make the answer and puts the context into
+// it, if it is a page.
+func (h *Handler) servePage(w http.ResponseWriter, r, original *http.Request, next caddyhttp.Handler) error {
+	if !inject.PageRequest(r, original.URL.Path) {
+		return h.untouched(w, r, next, reasonNotPage)
+	}
+	if h.Inject == "loader" {
+		return h.serveLoader(w, r, next)
+	}
+	v, first, why := h.view(r, original)
+	if v == nil {
+		return h.untouched(w, r, next, why)
+	}
+	if h.Inject == "off" {
+		return h.untouched(w, r, next, reasonOff)
+	}
+
+	e := h.app.engine()
+	defer e.release(h.app.log)
+	page := &pageAnswer{view: v, engine: e}
+	return h.throughInjector(w, r, next, inject.Options{
+		Script:    page.script,
+		Nonce:     v.cspNonce,
+		OnHeader:  page.onHeader,
+		AnyStatus: !first,
+	}, func(iw *inject.ResponseWriter) {
+		if first {
+			page.emit(iw)
+		}
+	})
+}
+
+// throughInjector runs next with a writer that injects; after is called when
+// the answer is whole.
+func (h *Handler) throughInjector(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, o inject.Options, after func(*inject.ResponseWriter)) error {
+	var iw *inject.ResponseWriter
+	if h.Debug {
+		tell := o.OnHeader
+		o.OnHeader = func(header http.Header, injecting bool) {
+			if tell != nil {
+				tell(header, injecting)
+			}
+			header.Set(debugHeader, outcomeText(iw.Outcome(), injecting))
+		}
+	}
+	iw = inject.NewResponseWriter(w, r, o)
+	restore := inject.PrepareRequest(r, o.Cacheable)
+	whole := false
+	defer func() {
+		// An error or a panic passes; what the error route sees of the
+		// request is what came in.
+		restore()
+		if !whole {
+			iw.Abort()
+		}
+		h.app.metrics.page(h.campaign.ID, iw.Outcome())
+	}()
+	if err := next.ServeHTTP(iw, r); err != nil {
+		return err
+	}
+	whole = true
+	if err := iw.Close(); err != nil {
+		return err
+	}
+	if after != nil {
+		after(iw)
+	}
+	return nil
+}
+
+func outcomeText(why inject.Reason, injecting bool) string {
+	if injecting {
+		return "injected"
+	}
+	return "skipped; reason=" + string(why)
+}
+
+// untouched passes the request on as it is.
+func (h *Handler) untouched(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, why inject.Reason) error {
+	if why != reasonNotPage {
+		h.app.metrics.page(h.campaign.ID, why)
+	}
+	if h.Debug {
+		w.Header().Set(debugHeader, outcomeText(why, false))
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// view decides about the page request, or finds what was decided when this
+// runs in an error route. A nil view is a page that goes out untouched.
+func (h *Handler) view(r, original *http.Request) (v *view, first bool, why inject.Reason) {
+	ctx := r.Context()
+	if v, ok := caddyhttp.GetVar(ctx, viewVar).(*view); ok {
+		if v.visit == nil {
+			return nil, false, reasonFailed
+		}
+		return v, false, ""
+	}
+	now := time.Now()
+	v = &view{handler: h, now: now, facts: h.app.facts(r, original, now)}
+	v.publishFacts(ctx)
+	if r.Method == http.MethodHead {
+		// HEAD mints nothing; its answer is a page's without a body.
+		return nil, false, inject.Head
+	}
+	ring, err := h.app.keys(ctx)
+	if err != nil {
+		return nil, false, reasonKeys
+	}
+	carried := h.carried(r, ring, &v.facts, now)
+	visit, err := sessionctx.Identify(sessionctx.Input{
+		Ring:     ring,
+		Campaign: h.campaign,
+		Facts:    &v.facts,
+		Carried:  carried,
+		Consent:  h.consent(r, &v.facts, &carried),
+		Now:      now,
+		Random:   rand.Reader,
+	})
+	if err != nil {
+		h.log.Error("no session could be made: the page goes out without", zap.Error(err))
+		return nil, false, reasonFailed
+	}
+	v.visit = visit
+	v.publishVisit(ctx)
+	h.assign(r, v)
+	return v, true, ""
+}
+
+// assign gives a new session segment, variants and landing page.
+func (h *Handler) assign(r *http.Request, v *view) {
+	if v.visit.New {
+		v.visit.Assign(h.segment(r), v.now)
+	}
+	v.publishAssignment(r.Context())
+	if s := &v.visit.Session; strings.Contains(s.LandingPageID, "{") {
+		repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+		s.LandingPageID = repl.ReplaceAll(s.LandingPageID, "")
+		if err := sessionctx.CheckID(s.LandingPageID); err != nil {
+			h.log.Warn("landing_page gives no valid id: left out", zap.Error(err))
+			s.LandingPageID = ""
+		}
+		v.publishAssignment(r.Context())
+	}
+	h.logIDs(r, &v.visit.Session)
+}
+
+// serveLoader gives the page the one constant script that fetches the context;
+// the page stays as cacheable as it was.
+func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	return h.throughInjector(w, r, next, inject.Options{
+		Cacheable: true,
+		Script: func(dst []byte, _ string) []byte {
+			dst = append(dst, `<script data-session-context="" src="`...)
+			dst = append(dst, h.apiPath...)
+			return append(dst, `/session/context.js"></script>`...)
+		},
+	}, nil)
+}
+
+// pageAnswer is one page on its way out.
+type pageAnswer struct {
+	view   *view
+	engine engine
+	token  string
+}
+
+// script is called when the page is sure to get it.
+func (p *pageAnswer) script(dst []byte, nonce string) []byte {
+	v := p.view
+	h := v.handler
+	ring := h.app.ring.ring.Load()
+	if p.token == "" {
+		token, err := ring.SealToken(&v.visit.Session, v.now.UnixMilli())
+		if err != nil {
+			h.log.Error("token could not be sealed: the page goes out without context", zap.Error(err))
+			return dst
+		}
+		p.token = token
+	}
+	doc := sessionctx.Document{
+		Visit:      v.visit,
+		Facts:      &v.facts,
+		Token:      p.token,
+		APIBaseURL: h.baseURL(&v.facts),
+		Now:        v.now,
+	}
+	return doc.AppendScript(dst, h.variable, nonce)
+}
+
+// onHeader sets the cookies that go with an injected page.
+func (p *pageAnswer) onHeader(header http.Header, injecting bool) {
+	if !injecting {
+		return
+	}
+	v := p.view
+	secure := v.facts.Scheme == "https"
+	cookies, err := v.visit.Cookies(v.handler.app.ring.ring.Load(), secure, v.now)
+	if err != nil {
+		v.handler.log.Error("cookies could not be sealed", zap.Error(err))
+		return
+	}
+	setCookies(header, cookies, secure)
+}
+
+// emit writes the page's rows and, where no cookie carries it, the session's
+// state; nobody waits for either.
+func (p *pageAnswer) emit(iw *inject.ResponseWriter) {
+	v := p.view
+	h := v.handler
+	s := &v.visit.Session
+	why := iw.Outcome()
+	injected := why == inject.Injected
+	if injected && !v.visit.CookiesAllowed {
+		h.app.keepState(p.engine, h.campaign, s, v.now)
+	}
+	if !isPage(why) && !(why == inject.Status && iw.Status() >= 400) {
+		return
+	}
+	counted := injected && v.facts.Purpose == sessionctx.PurposeNavigate
+	var rows [2]outbox.Row
+	n := 0
+	if h.campaign.Environment == sessionctx.Production {
+		rows[n] = outbox.Row{
+			Datasource: sessionctx.TrafficDatasource,
+			JSON:       sessionctx.TrafficRow(h.campaign, s, &v.facts, uuid.NewString(), iw.Status(), counted, v.now.UnixMilli()),
+		}
+		n++
+	}
+	if counted && h.Visit == "page" && (v.visit.New || v.visit.Renewed) {
+		rows[n] = outbox.Row{
+			Datasource: sessionctx.SessionDatasource,
+			JSON:       sessionctx.SessionRow(h.campaign, s, &v.facts),
+		}
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	if err := p.engine.outbox.add(rows[:n]...); err != nil {
+		h.app.metrics.rowsLost.Add(float64(n))
+		h.app.lostRows.Do(func() {
+			h.log.Error("rows of pages are lost", zap.Error(err))
+		})
+	}
+}
+
+// isPage reports whether an answer was a page, injected or not: such views
+// are traffic.
+func isPage(why inject.Reason) bool {
+	switch why {
+	case inject.Injected, inject.AlreadyInjected, inject.Charset, inject.CSP, inject.Encoding,
+		inject.NoInsertionPoint, inject.NoScript, inject.NoTransform, inject.PrefixTooLong:
+		return true
+	}
+	return false
+}
+
+// logIDs adds ids to the access log, without the part that proves them.
+func (h *Handler) logIDs(r *http.Request, s *sessionctx.Session) {
+	if !h.LogIDs {
+		return
+	}
+	extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
+	if !ok {
+		return
+	}
+	extra.Set(zap.String("session_id", sessionctx.WithoutMAC(s.ID)))
+	extra.Set(zap.String("user_id", sessionctx.WithoutMAC(s.UserID)))
+	extra.Set(zap.String("campaign_id", s.Campaign.ID))
+}
+
+// newNonce makes a CSP nonce of 128 bits (CSP3 §7.1).
+func newNonce() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return base64.StdEncoding.EncodeToString(b[:])
+}

@@ -1,0 +1,185 @@
+package caddymodule
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+)
+
+func init() {
+	caddy.RegisterModule(FileSink{})
+}
+
+// FileSink writes rows to NDJSON files, one a datasource:
+// `session_v1.ndjson`, `events_v1.ndjson` and so on. A file that has grown is
+// put aside under a name with the time in it. Rows are synced before they
+// leave the outbox; a crash in between writes a batch twice, which the rows'
+// ids show.
+type FileSink struct {
+	// Directory of the files. Default: `session_context/rows` in Caddy's
+	// data directory.
+	Path string `json:"path,omitempty"`
+	// A file is put aside when it is larger than that, in bytes.
+	// Default: 64 MiB.
+	RollSize int64 `json:"roll_size,omitempty"`
+	// How many files put aside are kept for each datasource. Default: 10.
+	RollKeep int `json:"roll_keep,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (FileSink) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "session_context.sinks.file",
+		New: func() caddy.Module { return new(FileSink) },
+	}
+}
+
+// Provision sets defaults. It makes nothing.
+func (s *FileSink) Provision(caddy.Context) error {
+	if s.Path == "" {
+		s.Path = filepath.Join(dataDir(), "rows")
+	}
+	if s.RollSize == 0 {
+		s.RollSize = 64 << 20
+	}
+	if s.RollKeep == 0 {
+		s.RollKeep = 10
+	}
+	if s.RollSize < 1<<20 || s.RollKeep < 1 {
+		return fmt.Errorf("sink file: roll_size %d is less than 1 MiB, or roll_keep %d less than 1", s.RollSize, s.RollKeep)
+	}
+	return nil
+}
+
+// UnmarshalCaddyfile sets up the sink from Caddyfile tokens:
+//
+//	file [<directory>] {
+//		roll_size <size>
+//		roll_keep <number>
+//	}
+func (s *FileSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the module's name
+	d.Args(&s.Path)
+	if d.NextArg() {
+		return d.Errf("sink file takes one directory at most, '%s' is one too many", d.Val())
+	}
+	b := newBlock(d, "sink file")
+	return b.read(map[string]option{
+		"roll_size": func() error {
+			var v string
+			if err := b.text(&v)(); err != nil {
+				return err
+			}
+			n, err := humanize.ParseBytes(v)
+			if err != nil || n < 1<<20 || n > 1<<50 {
+				return d.Errf("roll_size '%s' is not a size of at least 1MiB, like 64MiB", v)
+			}
+			s.RollSize = int64(n)
+			return nil
+		},
+		"roll_keep": func() error {
+			if err := b.count("roll_keep", &s.RollKeep); err != nil {
+				return err
+			}
+			return b.end("roll_keep")
+		},
+	})
+}
+
+// Deliver implements outbox.Sink.
+func (s *FileSink) Deliver(_ context.Context, b outbox.Batch) outbox.Outcome {
+	if err := s.append(b); err != nil {
+		return outbox.Retry(0, err)
+	}
+	return outbox.Delivered(0, nil)
+}
+
+func (s *FileSink) append(b outbox.Batch) (err error) {
+	if err := os.MkdirAll(s.Path, 0o700); err != nil {
+		return fmt.Errorf("making the rows' directory: %w", err)
+	}
+	path := filepath.Join(s.Path, b.Datasource+".ndjson")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("opening the rows' file: %w", err)
+	}
+	defer func() {
+		if e := f.Close(); err == nil && e != nil {
+			err = fmt.Errorf("closing %s: %w", path, e)
+		}
+	}()
+	size, err := f.Seek(0, 2)
+	if err != nil {
+		return fmt.Errorf("finding the end of %s: %w", path, err)
+	}
+	if size > s.RollSize {
+		if err := s.roll(b.Datasource, path); err != nil {
+			return err
+		}
+		// The open file is the old one, under its new name now.
+		return s.append(b)
+	}
+	_, err = f.Write(b.Body)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil && size == 0 {
+		err = syncDir(s.Path) // the file's name has to last too
+	}
+	if err != nil {
+		// The batch comes again: no half of it may stay.
+		return fmt.Errorf("writing to %s: %w (cut back: %v)", path, err, f.Truncate(size))
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// roll puts the file aside and removes the oldest of those put aside.
+func (s *FileSink) roll(datasource, path string) error {
+	aside := filepath.Join(s.Path, datasource+"-"+time.Now().UTC().Format("20060102T150405.000000000Z")+".ndjson")
+	if err := os.Rename(path, aside); err != nil {
+		return fmt.Errorf("putting %s aside: %w", path, err)
+	}
+	entries, err := os.ReadDir(s.Path)
+	if err != nil {
+		return fmt.Errorf("listing files put aside: %w", err)
+	}
+	var old []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), datasource+"-") && strings.HasSuffix(e.Name(), ".ndjson") {
+			old = append(old, e.Name())
+		}
+	}
+	slices.Sort(old)
+	for len(old) > s.RollKeep {
+		if err := os.Remove(filepath.Join(s.Path, old[0])); err != nil {
+			return fmt.Errorf("removing a file put aside: %w", err)
+		}
+		old = old[1:]
+	}
+	return nil
+}
+
+var (
+	_ outbox.Sink           = (*FileSink)(nil)
+	_ caddy.Provisioner     = (*FileSink)(nil)
+	_ caddyfile.Unmarshaler = (*FileSink)(nil)
+)

@@ -1,0 +1,105 @@
+package caddymodule
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/tinybird"
+)
+
+func init() {
+	caddy.RegisterModule(TinybirdSink{})
+}
+
+// TinybirdSink delivers rows to Tinybird's Events API.
+type TinybirdSink struct {
+	// The API host of the workspace's region, for example
+	// `https://api.tinybird.co` or `https://api.us-east.tinybird.co`.
+	// Placeholders are allowed. Required.
+	URL string `json:"url,omitempty"`
+	// A token with the scope DATASOURCE:APPEND of the datasources, and no
+	// other. Write a placeholder like `{env.TINYBIRD_TOKEN}` or
+	// `{file./run/secrets/tinybird}`: what stands here is shown by Caddy's
+	// admin API. Required.
+	Token string `json:"token,omitempty"`
+	// Longest wait for an answer. Default: 60s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	outbox.Sink `json:"-"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (TinybirdSink) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "session_context.sinks.tinybird",
+		New: func() caddy.Module { return new(TinybirdSink) },
+	}
+}
+
+// Provision resolves placeholders and checks URL and token. It dials nothing.
+func (s *TinybirdSink) Provision(caddy.Context) error {
+	repl := caddy.NewReplacer()
+	token := repl.ReplaceAll(s.Token, "")
+	if token == "" {
+		return fmt.Errorf("sink tinybird: the token is missing or its placeholder %q is empty: set it to a token with the scope DATASOURCE:APPEND", placeholderOnly(s.Token))
+	}
+	client, err := tinybird.New(tinybird.Config{
+		URL:     repl.ReplaceAll(s.URL, ""),
+		Token:   token,
+		Timeout: time.Duration(s.Timeout),
+	})
+	if err != nil {
+		return fmt.Errorf("sink tinybird: %w", err)
+	}
+	s.Sink = client
+	return nil
+}
+
+// placeholderOnly shows a token's setting in an error only where it is a
+// placeholder.
+func placeholderOnly(s string) string {
+	if len(s) > 1 && s[0] == '{' && s[len(s)-1] == '}' {
+		return s
+	}
+	return ""
+}
+
+// UnmarshalCaddyfile sets up the sink from Caddyfile tokens:
+//
+//	tinybird {
+//		url     <url>
+//		token   <token>
+//		timeout <duration>
+//	}
+func (s *TinybirdSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the module's name
+	start := *d
+	if d.NextArg() {
+		return d.Errf("sink tinybird takes no argument, '%s' was given: url and token go into its block", d.Val())
+	}
+	b := newBlock(d, "sink tinybird")
+	if err := b.read(map[string]option{
+		"url":     b.text(&s.URL),
+		"token":   b.text(&s.Token),
+		"timeout": b.duration(&s.Timeout),
+	}); err != nil {
+		return err
+	}
+	if s.URL == "" {
+		return start.Err("sink tinybird has no url: give the API host of the workspace's region, like https://api.tinybird.co")
+	}
+	if s.Token == "" {
+		return start.Err("sink tinybird has no token: give a placeholder like {env.TINYBIRD_TOKEN}")
+	}
+	return nil
+}
+
+var (
+	_ outbox.Sink           = (*TinybirdSink)(nil)
+	_ caddy.Provisioner     = (*TinybirdSink)(nil)
+	_ caddyfile.Unmarshaler = (*TinybirdSink)(nil)
+)

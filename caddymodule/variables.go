@@ -1,0 +1,145 @@
+package caddymodule
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+)
+
+const variablePrefix = "session."
+
+// viewVar is where a request's view is kept, so that error routes use the
+// first decision.
+const viewVar = "session_context.view"
+
+// view is what was decided about one page request.
+type view struct {
+	handler *Handler
+	visit   *sessionctx.Visit
+	facts   sessionctx.Facts
+	now     time.Time
+	nonce   string
+}
+
+// cspNonce is the nonce of the page, made when it is first asked for.
+func (v *view) cspNonce() string {
+	if v.nonce == "" {
+		v.nonce = newNonce()
+	}
+	return v.nonce
+}
+
+// publishFacts sets what is known before anything is decided: consent rules
+// may match on it.
+func (v *view) publishFacts(ctx context.Context) {
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if vars == nil {
+		return
+	}
+	vars[viewVar] = v
+	f := &v.facts
+	set := func(key, value string) {
+		if value != "" {
+			vars[variablePrefix+key] = value
+		}
+	}
+	set("campaign_id", v.handler.campaign.ID)
+	set("language", f.Language)
+	set("browser", f.Device.Browser)
+	set("os", f.Device.OS)
+	set("device.type", f.Device.Type)
+	set("geo.country", f.Geo.Country)
+	set("geo.region", f.Geo.Region)
+	set("geo.city", f.Geo.City)
+	set("geo.timezone", f.Geo.Timezone)
+	vars["session.geo.is_eu"] = f.Geo.IsEU
+	if l := location(f.Geo.Timezone); l != nil {
+		local := v.now.In(l)
+		vars["session.local.hour"] = strconv.Itoa(local.Hour())
+		vars["session.local.weekday"] = strings.ToLower(local.Weekday().String())
+	}
+	set("utm.source", f.Touch.UTM.Source)
+	set("utm.medium", f.Touch.UTM.Medium)
+	set("utm.campaign", f.Touch.UTM.Campaign)
+	set("utm.term", f.Touch.UTM.Term)
+	set("utm.content", f.Touch.UTM.Content)
+	vars["session.bot.score"] = strconv.Itoa(f.Bot.Score)
+	vars["session.bot.verified"] = f.Bot.Verified
+
+	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(func(key string) (any, bool) {
+			name, ours := strings.CutPrefix(key, variablePrefix)
+			if !ours {
+				return nil, false
+			}
+			if name == "csp_nonce" {
+				return v.cspNonce(), true
+			}
+			if value, ok := vars[key]; ok {
+				return value, true
+			}
+			return "", true
+		})
+	}
+}
+
+// publishVisit sets what was decided about who the visitor is.
+func (v *view) publishVisit(ctx context.Context) {
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if vars == nil {
+		return
+	}
+	s := &v.visit.Session
+	vars["session.id"] = s.ID
+	vars["session.user_id"] = s.UserID
+	vars["session.created_at"] = strconv.FormatInt(s.CreatedAt, 10)
+	vars["session.expires_at"] = strconv.FormatInt(s.ExpiresAt, 10)
+	vars["session.is_new"] = v.visit.New
+	vars["session.is_returning"] = s.Returning
+	vars["session.consent.required"] = v.visit.Consent.Required
+	vars["session.consent.analytics"] = v.visit.Consent.Analytics
+}
+
+// publishAssignment sets segment, variants and landing page.
+func (v *view) publishAssignment(ctx context.Context) {
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if vars == nil {
+		return
+	}
+	s := &v.visit.Session
+	if s.SegmentID != "" {
+		vars["session.segment_id"] = s.SegmentID
+	}
+	for _, a := range s.Assignments {
+		vars["session.ab."+a.TestID] = a.VariantID
+	}
+	if s.LandingPageID != "" {
+		vars["session.landing_page_id"] = s.LandingPageID
+	}
+}
+
+// locations remembers time zones: reading one is file I/O. Names that are
+// none are not remembered, so that nothing from outside can fill it.
+var locations sync.Map // IANA name → *time.Location
+
+func location(name string) *time.Location {
+	if name == "" {
+		return nil
+	}
+	if l, ok := locations.Load(name); ok {
+		return l.(*time.Location)
+	}
+	l, err := time.LoadLocation(name)
+	if err != nil {
+		return nil
+	}
+	locations.Store(name, l)
+	return l
+}

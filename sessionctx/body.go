@@ -1,0 +1,206 @@
+package sessionctx
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Body is a JSON object from a browser. Names are matched exactly; values are
+// read with coercion, since what older clients send is not always of the type
+// that the column wants, and a conversion with an odd field is still one.
+type Body map[string]json.RawMessage
+
+// ParseBody reads one JSON object. The error says what is wrong in terms of
+// the request; it quotes no values.
+func ParseBody(b []byte) (Body, error) {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	t, err := dec.Token()
+	if err != nil {
+		return nil, bodyError(err)
+	}
+	if t != json.Delim('{') {
+		return nil, errors.New("body is not a JSON object")
+	}
+	out := Body{}
+	for dec.More() {
+		k, err := dec.Token()
+		if err != nil {
+			return nil, bodyError(err)
+		}
+		name := k.(string) // the decoder allows nothing else here
+		var v json.RawMessage
+		if err := dec.Decode(&v); err != nil {
+			return nil, bodyError(err)
+		}
+		if _, twice := out[name]; twice {
+			return nil, fmt.Errorf("field %q occurs twice", CleanText(name, 64))
+		}
+		out[name] = v
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, bodyError(err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, errors.New("body has text after its JSON object")
+	}
+	return out, nil
+}
+
+func bodyError(err error) error {
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Errorf("body is not valid JSON at byte %d", syntax.Offset)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("body ends before its JSON object does")
+	}
+	return errors.New("body is not valid JSON")
+}
+
+// Has reports whether the field is there with a value other than null.
+func (b Body) Has(name string) bool {
+	v, ok := b[name]
+	return ok && string(v) != "null"
+}
+
+// Text is the field as text of at most max bytes; numbers and booleans become
+// their JSON text. Missing, null, objects and arrays are "".
+func (b Body) Text(name string, max int) string {
+	v := b[name]
+	if len(v) == 0 {
+		return ""
+	}
+	switch v[0] {
+	case '"':
+		var s string
+		if json.Unmarshal(v, &s) != nil {
+			return ""
+		}
+		return CleanText(s, max)
+	case '{', '[', 'n':
+		return ""
+	}
+	return CleanText(string(v), max)
+}
+
+// JSONText is the field as text; an object or array becomes its JSON text.
+// What is longer than max bytes is cut.
+func (b Body) JSONText(name string, max int) string {
+	if v := b[name]; len(v) > 0 && (v[0] == '{' || v[0] == '[') {
+		var compact bytes.Buffer
+		if json.Compact(&compact, v) != nil {
+			return ""
+		}
+		return CleanText(compact.String(), max)
+	}
+	return b.Text(name, max)
+}
+
+// Number is the field as a finite number; text that reads as one counts.
+func (b Body) Number(name string) (float64, bool) {
+	v := b[name]
+	if len(v) == 0 {
+		return 0, false
+	}
+	s := string(v)
+	if v[0] == '"' {
+		if json.Unmarshal(v, &s) != nil {
+			return 0, false
+		}
+		s = strings.TrimSpace(s)
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(f) || math.IsInf(f, 0) {
+		return 0, false
+	}
+	return f, true
+}
+
+// Integer is the field rounded and clamped to 0 … max.
+func (b Body) Integer(name string, max int64) (int64, bool) {
+	f, ok := b.Number(name)
+	if !ok {
+		return 0, false
+	}
+	f = math.Round(f)
+	if f <= 0 {
+		return 0, true
+	}
+	if f >= float64(max) {
+		return max, true
+	}
+	return int64(f), true
+}
+
+// Object is the field as an object; nil if it is none.
+func (b Body) Object(name string) Body {
+	v := b[name]
+	if len(v) == 0 || v[0] != '{' {
+		return nil
+	}
+	o, err := ParseBody(v)
+	if err != nil {
+		return nil
+	}
+	return o
+}
+
+// PreservedAttribution reads what a client kept of a visitor's touches, for
+// when the server's own record is lost. It is the client's word and marked as
+// such. clickIDs are the names of click ids that are taken.
+func (b Body) PreservedAttribution(clickIDs []string, now int64) (Attribution, bool) {
+	p := b.Object("preserved_attribution")
+	original := p.Object("original")
+	if original == nil {
+		return Attribution{}, false
+	}
+	a := Attribution{Original: original.touch(clickIDs), Source: AttributionClient}
+	if t, ok := original.Integer("timestamp", now); ok && t > 0 {
+		a.Original.Time = t
+	} else {
+		a.Original.Time = now
+	}
+	a.Current = a.Original
+	if current := p.Object("current"); current != nil {
+		t := current.touch(clickIDs)
+		t.Time = now
+		a = a.Then(t)
+	}
+	return a, true
+}
+
+// CurrentAttribution reads the touch that a client's session/track names, for
+// a session whose own record is lost.
+func (b Body) CurrentAttribution(clickIDs []string, at int64) Attribution {
+	t := b.touch(clickIDs)
+	t.Time = at
+	return Attribution{Original: t, Current: t, Source: AttributionClient}
+}
+
+func (b Body) touch(clickIDs []string) Touch {
+	t := Touch{
+		UTM: UTM{
+			Source:   b.Text("utm_source", maxParam),
+			Medium:   b.Text("utm_medium", maxParam),
+			Campaign: b.Text("utm_campaign", maxParam),
+			Term:     b.Text("utm_term", maxParam),
+			Content:  b.Text("utm_content", maxParam),
+		},
+		Ref:         b.Text("ref", maxParam),
+		Source:      b.Text("source", maxParam),
+		Referrer:    b.Text("referrer", maxURL),
+		LandingPage: b.Text("landingPage", maxURL),
+	}
+	for _, name := range clickIDs {
+		if v := b.Text(name, maxClickID); v != "" && len(t.ClickIDs) < maxClickIDs {
+			t.ClickIDs = append(t.ClickIDs, ClickID{Name: name, Value: v})
+		}
+	}
+	return t.Clean()
+}

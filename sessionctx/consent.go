@@ -1,0 +1,139 @@
+package sessionctx
+
+import (
+	"encoding/json"
+	"net/url"
+	"time"
+)
+
+// ConsentRules are the campaign's `consent` block without its matchers.
+type ConsentRules struct {
+	// RespectGPC and RespectDNT make the signal a refusal.
+	RespectGPC, RespectDNT bool
+	PrivacyPolicyURL       string
+	TermsOfServiceURL      string
+	Localization           bool
+	// UserCookie is the lifetime of the user cookie; UserCookieFixed counts
+	// it from the first visit instead of the latest.
+	UserCookie      time.Duration
+	UserCookieFixed bool
+	// GoogleConsentMode sets Consent Mode v2 defaults before any tag.
+	GoogleConsentMode bool
+}
+
+// DefaultUserCookie is the user cookie's lifetime where nothing else is said:
+// browsers cut cookies at 400 days.
+const DefaultUserCookie = 395 * 24 * time.Hour
+
+// Purposes are what a visitor agreed to.
+type Purposes struct {
+	Analytics, Marketing, Functional bool
+}
+
+// Choice is an explicit decision of the visitor.
+type Choice struct {
+	Purposes
+	// At is when it was made, in Unix ms.
+	At int64
+}
+
+// ConsentSource says what a consent state rests on.
+type ConsentSource string
+
+const (
+	ConsentNotRequired ConsentSource = "not_required"
+	ConsentPending     ConsentSource = "pending" // required, and nothing said yet
+	ConsentChoice      ConsentSource = "choice"
+	ConsentReference   ConsentSource = "frbzz_consent"
+	ConsentGPC         ConsentSource = "gpc"
+	ConsentDNT         ConsentSource = "dnt"
+)
+
+// Consent is what the server knows about a visitor's consent.
+type Consent struct {
+	Purposes
+	// Required is whether this visitor has to be asked.
+	Required bool
+	Source   ConsentSource
+}
+
+// DecideConsent weighs what the browser itself carries: an explicit choice,
+// ours before the reference manager's, then the signals that the campaign
+// respects, then the rule.
+func DecideConsent(rules *ConsentRules, required bool, f *Facts, ours, reference *Choice) Consent {
+	if rules == nil {
+		return Consent{Purposes: Purposes{true, true, true}, Source: ConsentNotRequired}
+	}
+	switch {
+	case ours != nil && (reference == nil || !ours.Analytics || ours.At >= reference.At):
+		return Consent{Purposes: ours.Purposes, Required: required, Source: ConsentChoice}
+	case rules.RespectGPC && f.GPC:
+		return Consent{Required: required, Source: ConsentGPC}
+	case rules.RespectDNT && f.DNT:
+		return Consent{Required: required, Source: ConsentDNT}
+	case reference != nil:
+		return Consent{Purposes: reference.Purposes, Required: required, Source: ConsentReference}
+	case required:
+		return Consent{Required: true, Source: ConsentPending}
+	}
+	return Consent{Purposes: Purposes{true, true, true}, Source: ConsentNotRequired}
+}
+
+// ReferenceConsentCookie is the cookie of the reference consent manager.
+const ReferenceConsentCookie = "frbzz_consent"
+
+// ParseReferenceConsent reads the values of all frbzz_consent cookies that a
+// request carries. Of several the strictest counts; one that can't be read, or
+// is of another version, means no. nil is a visitor who hasn't chosen.
+func ParseReferenceConsent(values []string) *Choice {
+	var strictest *Choice
+	for _, v := range values {
+		c, chosen := parseReferenceConsent(v)
+		if !chosen {
+			continue
+		}
+		if strictest == nil {
+			strictest = &c
+			continue
+		}
+		strictest.Analytics = strictest.Analytics && c.Analytics
+		strictest.Marketing = strictest.Marketing && c.Marketing
+		strictest.Functional = strictest.Functional && c.Functional
+		strictest.At = max(strictest.At, c.At)
+	}
+	return strictest
+}
+
+func parseReferenceConsent(v string) (c Choice, chosen bool) {
+	const maxLen = 2048
+	if len(v) > maxLen {
+		return Choice{}, true
+	}
+	if text, err := url.PathUnescape(v); err == nil {
+		v = text
+	}
+	var doc struct {
+		Preferences *struct {
+			Analytics  bool `json:"analytics"`
+			Marketing  bool `json:"marketing"`
+			Functional bool `json:"functional"`
+		} `json:"preferences"`
+		HasUserInteracted bool    `json:"hasUserInteracted"`
+		Timestamp         float64 `json:"timestamp"`
+		Version           int     `json:"version"`
+	}
+	if json.Unmarshal([]byte(v), &doc) != nil || doc.Version != 1 || doc.Preferences == nil {
+		return Choice{}, true
+	}
+	if !doc.HasUserInteracted {
+		return Choice{}, false
+	}
+	c.Analytics = doc.Preferences.Analytics
+	c.Marketing = doc.Preferences.Marketing
+	c.Functional = doc.Preferences.Functional
+	const year9999 = 253402300799999
+	if doc.Timestamp > 0 && doc.Timestamp < year9999 {
+		c.At = int64(doc.Timestamp)
+	}
+	return c, true
+}

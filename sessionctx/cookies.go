@@ -1,0 +1,344 @@
+package sessionctx
+
+import "time"
+
+// Cookie is a cookie that a request carried or an answer sets.
+type Cookie struct {
+	Name, Value string
+	// MaxAge is the lifetime; 0 removes the cookie.
+	MaxAge time.Duration
+}
+
+// hostPrefix makes a browser refuse a cookie that a sibling domain or a plain
+// HTTP page tries to set (RFC 6265bis §4.1.3.2). Over plain HTTP, in
+// development, it can't be used.
+const hostPrefix = "__Host-"
+
+// CookieNames are the names of a campaign's cookies on one kind of origin.
+type CookieNames struct {
+	User, Session, Attribution, Choice string
+}
+
+// CookieNames returns the names as they are over HTTPS (secure), or without
+// prefix over plain HTTP.
+func (c *Campaign) CookieNames(secure bool) CookieNames {
+	prefix := ""
+	if secure {
+		prefix = hostPrefix
+	}
+	campaign := c.ID
+	if c.Environment == Preview {
+		campaign += ".preview"
+	}
+	return CookieNames{
+		User:        prefix + "fb_user_" + c.WorkspaceID,
+		Session:     prefix + "fb_session_" + campaign,
+		Attribution: prefix + "fb_attribution_" + campaign,
+		Choice:      prefix + "fb_choice_" + c.WorkspaceID,
+	}
+}
+
+// ReferenceCookies are the names of the cookies that the reference client
+// sets for the campaign; they go when consent is withdrawn.
+func (c *Campaign) ReferenceCookies() []string {
+	return []string{"frbzz_uid", "frbzz_uid_" + c.ID, "frbzz_session_" + c.ID, "frbzz_attr_" + c.ID}
+}
+
+// maxCookie is the longest value that is set, in bytes: browsers refuse
+// cookies beyond 4,096 with name and attributes.
+const maxCookie = 3800
+
+// UserCookie is what the user cookie holds: an id and the variants that
+// stay with it.
+type UserCookie struct {
+	UserID string
+	// FirstAt is when the user was made, RefreshedAt when the cookie was
+	// last set, both Unix ms.
+	FirstAt, RefreshedAt int64
+	Assignments          []Assignment
+}
+
+// Carried is what the browser brought, as far as it verifies. nil fields were
+// absent, foreign, forged or damaged: all the same.
+type Carried struct {
+	User        *UserCookie
+	Session     *Session
+	Attribution *Attribution
+	Choice      *Choice
+	Reference   *Choice
+	// Names of all cookies that would have to go on withdrawal and are there.
+	Present []string
+}
+
+// OpenCookies reads a request's cookies. Where a name occurs more than once,
+// the first that verifies counts. The session's attribution is that of the
+// attribution cookie, if it belongs to the same user.
+func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64) Carried {
+	var got Carried
+	if len(cookies) == 0 {
+		return got
+	}
+	names := c.CookieNames(secure)
+	var attributionUser string
+	var reference []string
+	for _, ck := range cookies {
+		switch ck.Name {
+		case names.User:
+			got.Present = append(got.Present, ck.Name)
+			if got.User == nil {
+				got.User = r.openUser(ck.Value, c)
+			}
+		case names.Session:
+			got.Present = append(got.Present, ck.Name)
+			if got.Session == nil {
+				if s, err := r.openSession(sealSession, ck.Value); err == nil && s.Campaign == c.CampaignRef {
+					got.Session = s
+				}
+			}
+		case names.Attribution:
+			got.Present = append(got.Present, ck.Name)
+			if got.Attribution == nil {
+				attributionUser, got.Attribution = r.openAttribution(ck.Value, c, now)
+			}
+		case names.Choice:
+			if got.Choice == nil {
+				got.Choice = r.openChoice(ck.Value, c)
+			}
+		case ReferenceConsentCookie:
+			reference = append(reference, ck.Value)
+		default:
+			for _, n := range c.ReferenceCookies() {
+				if ck.Name == n {
+					got.Present = append(got.Present, n)
+				}
+			}
+		}
+	}
+	got.Reference = ParseReferenceConsent(reference)
+	// Cookies of different users are a torn set; the user cookie is the one
+	// that lasts.
+	if got.User != nil {
+		if got.Session != nil && got.Session.UserID != got.User.UserID {
+			got.Session = nil
+		}
+		if got.Attribution != nil && attributionUser != got.User.UserID {
+			got.Attribution = nil
+		}
+	} else if got.Session != nil && got.Attribution != nil && attributionUser != got.Session.UserID {
+		got.Attribution = nil
+	}
+	if got.Session != nil && got.Attribution != nil {
+		got.Session.Attribution = *got.Attribution
+	}
+	return got
+}
+
+func (r *Ring) openUser(v string, c *Campaign) *UserCookie {
+	plain, err := r.open(sealUser, v)
+	if err != nil {
+		return nil
+	}
+	d := decoder{b: plain}
+	if d.byte() != stateVersion {
+		return nil
+	}
+	u := &UserCookie{}
+	workspace := d.text()
+	u.UserID = d.id()
+	u.FirstAt = d.int()
+	u.RefreshedAt = d.int()
+	u.Assignments = d.assignments()
+	if d.err != nil || workspace != c.WorkspaceID || !r.VerifyUserID(u.UserID, workspace) {
+		return nil
+	}
+	return u
+}
+
+func (r *Ring) sealUser(u *UserCookie, c *Campaign, now int64) (string, error) {
+	e := encoder{b: make([]byte, 0, 256)}
+	e.byte(stateVersion)
+	e.text(c.WorkspaceID)
+	e.id(u.UserID)
+	e.int(u.FirstAt)
+	e.int(u.RefreshedAt)
+	e.assignments(u.Assignments)
+	return r.seal(sealUser, e.b, now)
+}
+
+func (r *Ring) openAttribution(v string, c *Campaign, now int64) (user string, a *Attribution) {
+	plain, err := r.open(sealAttribution, v)
+	if err != nil {
+		return "", nil
+	}
+	d := decoder{b: plain}
+	if d.byte() != stateVersion {
+		return "", nil
+	}
+	campaign := d.text()
+	environment := Environment(d.text())
+	user = d.id()
+	got := d.attribution()
+	if d.err != nil || (CampaignRef{campaign, environment}) != c.CampaignRef ||
+		now-got.Original.Time > c.AttributionWindow.Milliseconds() {
+		return "", nil
+	}
+	return user, &got
+}
+
+func (r *Ring) sealAttribution(s *Session, now int64) (string, error) {
+	a := s.Attribution
+	for {
+		e := encoder{b: make([]byte, 0, 512)}
+		e.byte(stateVersion)
+		e.text(s.Campaign.ID)
+		e.text(string(s.Campaign.Environment))
+		e.id(s.UserID)
+		e.attribution(&a)
+		sealed, err := r.seal(sealAttribution, e.b, now)
+		if err != nil || len(sealed) <= maxCookie {
+			return sealed, err
+		}
+		// Two paid touches with long click ids: the frozen one matters
+		// more than the latest.
+		if len(a.Current.ClickIDs) > 0 && !a.Current.SameSource(&a.Original) {
+			a.Current.ClickIDs = nil
+		} else {
+			a.Current = a.Original
+			a.Original.ClickIDs = a.Original.ClickIDs[:max(0, len(a.Original.ClickIDs)-1)]
+			a.Current.ClickIDs = a.Original.ClickIDs
+		}
+	}
+}
+
+func (r *Ring) openChoice(v string, c *Campaign) *Choice {
+	plain, err := r.open(sealChoice, v)
+	if err != nil {
+		// A choice that can't be read means no: better to ask again than
+		// to take a refusal for a yes.
+		return &Choice{}
+	}
+	d := decoder{b: plain}
+	if d.byte() != stateVersion {
+		return &Choice{}
+	}
+	workspace := d.text()
+	flags := d.bools()
+	at := d.int()
+	if d.err != nil || workspace != c.WorkspaceID {
+		return &Choice{}
+	}
+	return &Choice{
+		Purposes: Purposes{Analytics: flags&1 != 0, Marketing: flags&2 != 0, Functional: flags&4 != 0},
+		At:       at,
+	}
+}
+
+// refreshUser is how often the user cookie is set again to prolong it.
+const refreshUser = 24 * time.Hour
+
+// cookies gives those that the visit's answer has to set: the allowed ones
+// that are missing or whose content changed. Where cookies are not allowed,
+// those that the browser brought are removed.
+func (v *Visit) cookies(r *Ring, secure bool, now int64) ([]Cookie, error) {
+	if !v.CookiesAllowed {
+		if v.keepCookies {
+			return nil, nil
+		}
+		out := make([]Cookie, 0, len(v.carried.Present))
+		for _, n := range v.carried.Present {
+			out = append(out, Cookie{Name: n})
+		}
+		return out, nil
+	}
+	c, s := v.Campaign, &v.Session
+	names := c.CookieNames(secure)
+	var out []Cookie
+	add := func(name, value string, err error, age time.Duration) error {
+		if err == nil && age > 0 && len(value) <= maxCookie {
+			out = append(out, Cookie{Name: name, Value: value, MaxAge: age})
+		}
+		return err
+	}
+
+	lifetime, fixed := DefaultUserCookie, false
+	if c.Consent != nil && c.Consent.UserCookie > 0 {
+		lifetime, fixed = c.Consent.UserCookie, c.Consent.UserCookieFixed
+	}
+	user := UserCookie{UserID: s.UserID, FirstAt: now, RefreshedAt: now}
+	had := v.carried.User
+	if had != nil && had.UserID == s.UserID {
+		user.FirstAt = had.FirstAt
+		user.Assignments = had.Assignments
+	} else {
+		had = nil
+	}
+	user.Assignments = mergeAssignments(user.Assignments, s.Assignments)
+	stale := had != nil && !fixed && now-had.RefreshedAt > refreshUser.Milliseconds()
+	if had == nil || stale || !sameAssignments(had.Assignments, user.Assignments) {
+		age := lifetime
+		if fixed {
+			age -= time.Duration(now-user.FirstAt) * time.Millisecond
+		}
+		sealed, err := r.sealUser(&user, c, now)
+		if err := add(names.User, sealed, err, age); err != nil {
+			return nil, err
+		}
+	}
+
+	if had := v.carried.Session; had == nil || had.ID != s.ID {
+		sealed, err := r.seal(sealSession, s.encode(false), now)
+		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
+		if err := add(names.Session, sealed, err, age); err != nil {
+			return nil, err
+		}
+	}
+
+	if had := v.carried.Attribution; had == nil || had.Current.Time != s.Attribution.Current.Time || had.Original.Time != s.Attribution.Original.Time {
+		sealed, err := r.sealAttribution(s, now)
+		age := c.AttributionWindow - time.Duration(now-s.Attribution.Original.Time)*time.Millisecond
+		if err := add(names.Attribution, sealed, err, age); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// maxSticky bounds the variants that a user cookie carries; tests of several
+// campaigns of a workspace share it.
+const maxSticky = 16
+
+// mergeAssignments puts newer assignments over older ones.
+func mergeAssignments(older, newer []Assignment) []Assignment {
+	out := make([]Assignment, 0, len(older)+len(newer))
+	for _, o := range older {
+		replaced := false
+		for _, n := range newer {
+			replaced = replaced || n.TestID == o.TestID
+		}
+		if !replaced {
+			out = append(out, o)
+		}
+	}
+	out = append(out, newer...)
+	if len(out) > maxSticky {
+		out = out[len(out)-maxSticky:]
+	}
+	return out
+}
+
+// sameAssignments reports whether both name the same variants, in any order.
+func sameAssignments(a, b []Assignment) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for _, x := range a {
+		found := false
+		for _, y := range b {
+			found = found || x == y
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}

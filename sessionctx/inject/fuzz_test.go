@@ -1,0 +1,142 @@
+package inject
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// FuzzInject checks what holds for any bytes, split anywhere: no panic, at most
+// one script, nothing else changed, and the same bytes for every split.
+func FuzzInject(f *testing.F) {
+	types := []string{"text/html; charset=utf-8", "text/html", "application/xhtml+xml", "text/html; charset=shift_jis", "text/plain", ""}
+	for _, doc := range []string{
+		"<!doctype html><html><head><title>x</title></head><body>y</body></html>",
+		"<!-- a --!><html a='>'/><head/><script data-session-context>",
+		"&#32;&Tab;</p></br>", "<head>", "\xef\xbb\xbf<?xml version='1.0' encoding='iso-2022-jp'?>",
+		`<meta charset="utf-16"><meta http-equiv=content-type content="text/html; charset=big5">`,
+		`<!DOCTYPE html><html xmlns="http://www.w3.org/1999/xhtml"><head id="a">x`,
+	} {
+		for i := range types {
+			f.Add([]byte(doc), uint64(0x5a5a), byte(i))
+		}
+	}
+	f.Fuzz(func(t *testing.T, doc []byte, splits uint64, options byte) {
+		if strings.Contains(string(doc), "window.x=1") {
+			t.Skip()
+		}
+		h := make(http.Header)
+		contentType := types[int(options&7)%len(types)]
+		if contentType != "" {
+			h.Set("Content-Type", contentType)
+		}
+		o := Options{Cacheable: options&8 != 0, AnyStatus: options&16 != 0}
+		whole := exchange{header: h.Clone(), opts: o, chunks: []string{string(doc)}}.run(t)
+
+		var chunks []string
+		rest := string(doc)
+		for rest != "" {
+			n := 1
+			for splits&1 == 0 && n < len(rest) && n < 64 {
+				splits = splits>>1 | splits<<63
+				n++
+			}
+			splits = splits>>1 | splits<<63
+			chunks, rest = append(chunks, rest[:n]), rest[n:]
+		}
+		split := exchange{header: h.Clone(), opts: o, chunks: chunks}.run(t)
+		if split.body() != whole.body() {
+			t.Fatalf("%q\nin chunks %q\nwhole     %q", doc, split.body(), whole.body())
+		}
+		if a, b := split.Header().Get("Content-Type"), whole.Header().Get("Content-Type"); a != b {
+			t.Fatalf("%q: Content-Type in chunks %q, whole %q", doc, a, b)
+		}
+		switch n := strings.Count(whole.body(), testScript); {
+		case n > 1, n == 1 != (whole.outcome == Injected):
+			t.Fatalf("%q: %d scripts, outcome %s", doc, n, whole.outcome)
+		}
+		if strings.Replace(whole.body(), testScript, "", 1) != string(doc) {
+			t.Fatalf("%q became %q", doc, whole.body())
+		}
+		if at := strings.Index(whole.body(), testScript); at > maxPrefix {
+			t.Fatalf("script at %d", at)
+		}
+		if contentType == types[0] {
+			checkTree(t, string(doc), whole)
+		}
+	})
+}
+
+// FuzzEncoded feeds bytes that claim to be compressed. Whatever they are, a page
+// left alone is the same bytes, and a broken one never looks whole.
+func FuzzEncoded(f *testing.F) {
+	names := []string{"gzip", "br", "zstd", "deflate zlib", "deflate raw"}
+	for i, coding := range names {
+		f.Add([]byte(compress(f, coding, "<html><head><title>x</title>")), byte(i), 5)
+		f.Add([]byte(compress(f, coding, "<!-- no place")), byte(i), 1)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, coding byte, size int) {
+		size = max(1, size)
+		var chunks []string
+		for rest := string(body); rest != ""; {
+			n := min(size, len(rest))
+			chunks, rest = append(chunks, rest[:n]), rest[n:]
+		}
+		a := &answer{ResponseRecorder: httptest.NewRecorder()}
+		w := NewResponseWriter(a, mustRequest(), Options{Script: appendTestScript})
+		for k, v := range codedHeader(names[int(coding)%len(names)], len(body)) {
+			w.Header()[k] = v
+		}
+		defer func() {
+			v := recover()
+			if v != nil && v != http.ErrAbortHandler {
+				panic(v)
+			}
+			w.Abort()
+			injected := w.Outcome() == Injected
+			if v != nil && !injected {
+				t.Errorf("aborted, though %s", w.Outcome())
+			}
+			if !injected && len(chunks) > 0 && a.body() != string(body) {
+				t.Errorf("%s, but %q became %q", w.Outcome(), body, a.body())
+			}
+			if coded := a.Header().Get("Content-Encoding") != ""; coded == injected {
+				t.Errorf("%s, Content-Encoding kept: %v", w.Outcome(), coded)
+			}
+		}()
+		for _, c := range chunks {
+			if _, err := w.Write([]byte(c)); err != nil && w.Outcome() != Injected {
+				t.Fatal(err)
+			}
+		}
+		_ = w.Close()
+	})
+}
+
+// FuzzPolicies checks that amending a policy twice changes nothing more, and
+// that its result lets the script run.
+func FuzzPolicies(f *testing.F) {
+	for _, s := range []string{"default-src 'none'; script-src-elem x,script-src", "sandbox", "script-src 'nonce-a' 'unsafe-inline'"} {
+		f.Add(s, "default-src 'self'")
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		ours := func() string { return "ours" }
+		once, nonce, ok := amendCSP([]string{a, b}, ours)
+		if !ok {
+			return
+		}
+		for _, value := range once {
+			for text := range strings.SplitSeq(value, ",") {
+				if p := parsePolicy(text); p.rules() && !p.sources.inlineAllowed() && !p.sources.hasNonce(nonce) {
+					t.Fatalf("%q and %q with %s: %q blocks", a, b, nonce, text)
+				}
+			}
+		}
+		twice, again, _ := amendCSP(once, ours)
+		if again != nonce || !slices.Equal(once, twice) {
+			t.Fatalf("%q, then %q", once, twice)
+		}
+	})
+}

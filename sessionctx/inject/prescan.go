@@ -1,0 +1,275 @@
+package inject
+
+import "bytes"
+
+// prescanLen is how far browsers look for <meta charset>.
+const prescanLen = 1024
+
+// prescanner runs the HTML standard's "prescan a byte stream to determine its
+// encoding" over a document that is still arriving. It returns to the beginning
+// of the last unfinished tag only, so feeding it byte by byte stays cheap.
+type prescanner struct {
+	pos     int
+	started bool
+}
+
+// scan returns the label's encoding as soon as it is certain, or done with no
+// name when there is none. last says that doc will not grow any more.
+func (p *prescanner) scan(doc []byte, last bool) (name string, done bool) {
+	if len(doc) >= prescanLen {
+		doc, last = doc[:prescanLen], true
+	}
+	if !p.started {
+		if !last && len(doc) < 6 {
+			return "", false
+		}
+		p.started = true
+		switch {
+		case hasPrefix(doc, "<\x00?\x00x\x00"):
+			return "utf-16le", true
+		case hasPrefix(doc, "\x00<\x00?\x00x"):
+			return "utf-16be", true
+		}
+	}
+	for p.pos < len(doc) {
+		rest := doc[p.pos:]
+		if rest[0] != '<' {
+			if i := bytes.IndexByte(rest, '<'); i > 0 {
+				p.pos += i
+				continue
+			}
+			p.pos = len(doc)
+			break
+		}
+		n, found, whole := prescanTag(rest)
+		if !whole {
+			break
+		}
+		if found != "" {
+			return found, true
+		}
+		p.pos += n
+	}
+	if !last {
+		return "", false
+	}
+	return xmlEncoding(doc), true
+}
+
+// prescanTag looks at what begins with the < that b begins with: how long it
+// is, the encoding that it names if it is a meta, and whether it is whole.
+func prescanTag(b []byte) (n int, name string, whole bool) {
+	switch {
+	case len(b) < 2:
+		return 0, "", false
+	case hasPrefix(b, "<!--"):
+		// The dashes may be those of the opening.
+		if i := bytes.Index(b[2:], []byte("-->")); i >= 0 {
+			return 2 + i + 3, "", true
+		}
+		return 0, "", false
+	case len(b) < 4 && maybePrefix(b, "<!--"):
+		return 0, "", false
+	case len(b) > 5 && equalFold(b[1:5], "meta") && (isSpace(b[5]) || b[5] == '/'):
+		return prescanMeta(b, 5)
+	case isAlpha(b[1]), b[1] == '/' && len(b) > 2 && isAlpha(b[2]):
+		i := 2
+		for i < len(b) && !isSpace(b[i]) && b[i] != '>' {
+			i++
+		}
+		for {
+			_, _, next, more, complete := prescanAttr(b, i)
+			if !complete {
+				return 0, "", false
+			}
+			if !more {
+				return next + 1, "", true
+			}
+			i = next
+		}
+	case b[1] == '/' && len(b) == 2:
+		return 0, "", false
+	case b[1] == '!' || b[1] == '/' || b[1] == '?':
+		if i := bytes.IndexByte(b, '>'); i >= 0 {
+			return i + 1, "", true
+		}
+		return 0, "", false
+	}
+	return 1, "", true
+}
+
+// prescanMeta reads the attributes of a meta element from b[i:].
+func prescanMeta(b []byte, i int) (n int, name string, whole bool) {
+	var seen [3]bool // http-equiv, content, charset: the first of each counts
+	var pragma, needPragma, named, failed bool
+	for {
+		attr, value, next, more, complete := prescanAttr(b, i)
+		if !complete {
+			return 0, "", false
+		}
+		if !more {
+			i = next
+			break
+		}
+		i = next
+		switch {
+		case !seen[0] && equalFold(attr, "http-equiv"):
+			seen[0] = true
+			pragma = equalFold(value, "content-type")
+		case !seen[1] && equalFold(attr, "content"):
+			seen[1] = true
+			if label := charsetOfContent(value); label != "" && !named {
+				if enc := encodingName(label); enc != "" {
+					name, named, needPragma = enc, true, true
+				}
+			}
+		case !seen[2] && equalFold(attr, "charset"):
+			seen[2] = true
+			name, named, needPragma = encodingName(string(value)), true, false
+			failed = name == ""
+		}
+	}
+	if !named || failed || needPragma && !pragma {
+		return i + 1, "", true
+	}
+	return i + 1, declaredName(name), true
+}
+
+// declaredName is what a declaration within ASCII-compatible bytes can mean.
+func declaredName(name string) string {
+	switch name {
+	case "utf-16be", "utf-16le":
+		return "utf-8"
+	case "x-user-defined":
+		return "windows-1252"
+	}
+	return name
+}
+
+// prescanAttr is the standard's "get an attribute" at b[i:]. At the tag's > it
+// returns more == false and its position; complete is false where b ends early.
+func prescanAttr(b []byte, i int) (name, value []byte, next int, more, complete bool) {
+	for i < len(b) && (isSpace(b[i]) || b[i] == '/') {
+		i++
+	}
+	if i == len(b) {
+		return nil, nil, 0, false, false
+	}
+	if b[i] == '>' {
+		return nil, nil, i, false, true
+	}
+	start := i
+	for i < len(b) && !isSpace(b[i]) && b[i] != '/' && b[i] != '>' && (b[i] != '=' || i == start) {
+		i++
+	}
+	name = b[start:i]
+	for i < len(b) && isSpace(b[i]) {
+		i++
+	}
+	if i == len(b) {
+		return nil, nil, 0, false, false
+	}
+	if b[i] != '=' {
+		return name, nil, i, true, true
+	}
+	i++
+	for i < len(b) && isSpace(b[i]) {
+		i++
+	}
+	if i == len(b) {
+		return nil, nil, 0, false, false
+	}
+	if q := b[i]; q == '"' || q == '\'' {
+		end := bytes.IndexByte(b[i+1:], q)
+		if end < 0 {
+			return nil, nil, 0, false, false
+		}
+		return name, b[i+1 : i+1+end], i + end + 2, true, true
+	}
+	start = i
+	for i < len(b) && !isSpace(b[i]) && b[i] != '>' {
+		i++
+	}
+	if i == len(b) {
+		return nil, nil, 0, false, false
+	}
+	return name, b[start:i], i, true, true
+}
+
+// charsetOfContent is the label in a meta's content, as in
+// "text/html; charset=utf-8", or "".
+func charsetOfContent(s []byte) string {
+	for i := 0; i+len("charset") <= len(s); i++ {
+		if !equalFold(s[i:i+len("charset")], "charset") {
+			continue
+		}
+		rest := trimLeft(s[i+len("charset"):])
+		if len(rest) == 0 || rest[0] != '=' {
+			continue
+		}
+		rest = trimLeft(rest[1:])
+		if len(rest) == 0 {
+			return ""
+		}
+		if q := rest[0]; q == '"' || q == '\'' {
+			end := bytes.IndexByte(rest[1:], q)
+			if end < 0 {
+				return ""
+			}
+			return string(rest[1 : 1+end])
+		}
+		end := bytes.IndexAny(rest, "; \t\n\f\r")
+		if end < 0 {
+			end = len(rest)
+		}
+		return string(rest[:end])
+	}
+	return ""
+}
+
+// xmlEncoding is the encoding of an XML declaration, which counts where no meta
+// was found.
+func xmlEncoding(doc []byte) string {
+	if !hasPrefix(doc, "<?xml") {
+		return ""
+	}
+	end := bytes.IndexByte(doc, '>')
+	if end < 0 {
+		return ""
+	}
+	decl := doc[:end]
+	i := bytes.Index(decl, []byte("encoding"))
+	if i < 0 {
+		return ""
+	}
+	rest := skipControls(decl[i+len("encoding"):])
+	if len(rest) == 0 || rest[0] != '=' {
+		return ""
+	}
+	rest = skipControls(rest[1:])
+	if len(rest) == 0 || rest[0] != '"' && rest[0] != '\'' {
+		return ""
+	}
+	n := bytes.IndexByte(rest[1:], rest[0])
+	if n < 0 {
+		return ""
+	}
+	label := rest[1 : 1+n]
+	for _, c := range label {
+		if c <= ' ' {
+			return ""
+		}
+	}
+	return declaredName(encodingName(string(label)))
+}
+
+func skipControls(b []byte) []byte {
+	for len(b) > 0 && b[0] <= ' ' {
+		b = b[1:]
+	}
+	return b
+}
+
+func hasPrefix(b []byte, s string) bool {
+	return len(b) >= len(s) && string(b[:len(s)]) == s
+}

@@ -1,0 +1,276 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// sinkInUse counts the deliveries through a sink, so that one that was replaced
+// can be closed when the last has ended. Under Outbox.mu.
+type sinkInUse struct {
+	Sink
+	users    int
+	replaced bool
+	released chan struct{}
+}
+
+func (s *sinkInUse) releaseIfUnused() {
+	if s.replaced && s.users == 0 {
+		close(s.released)
+	}
+}
+
+// SetSink starts delivery, or lets it go on through another sink: the next try
+// of every batch uses that one, at once where delivery was failing or held. Nil
+// stops delivery; rows gather on disk. The channel that it returns is closed
+// when nothing is being delivered through the sink before this one any more.
+func (o *Outbox) SetSink(sink Sink) (released <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	old := o.sink
+	o.sink = nil
+	if sink != nil && !o.closed {
+		o.sink = &sinkInUse{Sink: sink, released: make(chan struct{})}
+	}
+	for _, q := range o.queues {
+		q.delivery.throttled = false
+		q.delivery.hurry()
+		signal(q.wake)
+	}
+	if old == nil || o.closed {
+		none := make(chan struct{})
+		close(none)
+		return none
+	}
+	old.replaced = true
+	old.releaseIfUnused()
+	return old.released
+}
+
+// courier delivers a datasource's segments, one at a time.
+func (o *Outbox) courier(q *queue) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		o.mu.Lock()
+		s, wait := o.next(q, time.Now())
+		var sink *sinkInUse
+		if s != nil {
+			s.busy = true
+			sink = o.sink
+			sink.users++
+		}
+		o.mu.Unlock()
+		if s == nil {
+			if wait == forever {
+				wait = time.Hour
+			}
+			timer.Reset(wait)
+			select {
+			case <-q.wake:
+			case <-timer.C:
+			case <-o.stop:
+				return
+			}
+			continue
+		}
+		outcome := o.attempt(q, s, sink)
+		o.mu.Lock()
+		sink.users--
+		sink.releaseIfUnused()
+		o.mu.Unlock()
+		o.conclude(q, s, outcome)
+	}
+}
+
+// attempt sends a segment, unless the sink has answered already and only the
+// disk did not follow.
+func (o *Outbox) attempt(q *queue, s *segment, sink Sink) Outcome {
+	if s.settled != nil {
+		return *s.settled
+	}
+	rows, err := o.load(q, s)
+	if errors.Is(err, fs.ErrNotExist) {
+		o.log.Error("a segment was deleted by somebody else: its rows are lost",
+			zap.String("batch", q.letterID(s.name)), zap.Int("rows", s.rows))
+		o.opt.Observer.Dropped(q.name, s.rows, err)
+		rows, err = nil, nil
+	}
+	if err != nil {
+		return Retry(0, fmt.Errorf("reading segment %s: %w", filepath.Join(q.dir, s.file), err))
+	}
+	o.mu.Lock()
+	s.rows = len(rows)
+	o.mu.Unlock()
+	if len(rows) == 0 {
+		return Delivered(0, nil) // every line is damaged, and is a dead letter by now
+	}
+	return sink.Deliver(o.ctx, Batch{Datasource: q.name, Name: s.name, Rows: len(rows), Body: joinRows(rows)})
+}
+
+// conclude does what an outcome asks for.
+func (o *Outbox) conclude(q *queue, s *segment, out Outcome) {
+	if o.ctx.Err() != nil && out.Verdict == VerdictRetry {
+		o.release(q, s) // Close ended the try: that tells nothing of the sink
+		return
+	}
+	switch out.Verdict {
+	case VerdictRetry:
+		o.failed(q, s, out)
+	case VerdictThrottle:
+		o.throttle(q, s, out)
+	case VerdictHold:
+		o.hold(q, s, out)
+	default:
+		if err := o.settle(q, s, out); err != nil {
+			s.settled = &out
+			o.failed(q, s, Retry(0, err))
+			return
+		}
+		o.passed(q, s, out)
+		if doubt := o.doubt(q, s, out); doubt != nil {
+			o.hold(q, s, Hold(doubt))
+		}
+	}
+}
+
+// doubt slows down a sink that blames row after row: a schema that fits none
+// must not turn the whole queue into dead letters, and one bad row must not
+// stop it for ever. So it goes on by one row a probe until one is accepted.
+func (o *Outbox) doubt(q *queue, s *segment, out Outcome) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if out.Verdict != VerdictBlame || s.rows > 1 {
+		return nil
+	}
+	q.delivery.blamed++
+	if q.delivery.blamed < blameLimit {
+		return nil
+	}
+	return fmt.Errorf("%d rows in a row were refused and none accepted: compare the schema of %s with what is sent: %w", q.delivery.blamed, q.name, out.Reason)
+}
+
+// release gives a segment back untried.
+func (o *Outbox) release(q *queue, s *segment) {
+	o.mu.Lock()
+	s.busy = false
+	o.mu.Unlock()
+}
+
+func (o *Outbox) failed(q *queue, s *segment, out Outcome) {
+	now := time.Now()
+	o.mu.Lock()
+	s.busy = false
+	s.lastError = out.Reason
+	if s.failures == 0 {
+		s.firstFail = now
+	}
+	s.failures++
+	if s.parked {
+		// Its failures tell nothing of the others.
+		s.retryAt = now.Add(max(parkedRetry, out.After))
+		o.mu.Unlock()
+		o.opt.Observer.Retried(q.name, out.Reason)
+		return
+	}
+	q.delivery.failures++
+	q.delivery.throttled = out.After > 0
+	q.delivery.notBefore = now.Add(max(backoff(q.delivery.failures), out.After))
+	o.mu.Unlock()
+	o.opt.Observer.Retried(q.name, out.Reason)
+	o.setState(q, StateFailing, out.Reason)
+	signal(o.wake) // a suspect batch no longer keeps the open segment open
+}
+
+func (o *Outbox) throttle(q *queue, s *segment, out Outcome) {
+	o.mu.Lock()
+	s.busy = false
+	q.delivery.throttled = true
+	q.delivery.notBefore = time.Now().Add(max(out.After, backoffMin))
+	o.mu.Unlock()
+	o.opt.Observer.Retried(q.name, out.Reason)
+}
+
+func (o *Outbox) hold(q *queue, s *segment, out Outcome) {
+	o.mu.Lock()
+	s.busy = false
+	if s.parked {
+		s.retryAt = time.Now().Add(parkedRetry)
+	}
+	q.delivery.throttled = false
+	q.delivery.notBefore = time.Now().Add(holdProbe)
+	o.mu.Unlock()
+	o.opt.Observer.Retried(q.name, out.Reason)
+	o.setState(q, StateHeld, out.Reason)
+}
+
+// passed is after a settled outcome: the sink works.
+func (o *Outbox) passed(q *queue, s *segment, out Outcome) {
+	now := time.Now()
+	accepted := out.Verdict == VerdictDelivered && s.rows > 0
+	o.mu.Lock()
+	d := &q.delivery
+	d.failures, d.throttled, d.notBefore = 0, false, time.Time{}
+	var parked []*segment
+	if accepted {
+		d.blamed = 0
+		for _, other := range q.sealed {
+			if !other.parked && other.suspect(now) {
+				other.parked = true
+				other.retryAt = now.Add(parkedRetry)
+				parked = append(parked, other)
+			}
+		}
+	}
+	recovered := d.state != StateOK
+	held := d.state == StateHeld
+	for _, other := range o.queues {
+		if o.opt.After[other.name] == q.name {
+			other.delivery.unordered = false
+			signal(other.wake)
+		}
+		if recovered && other.delivery.state == StateFailing {
+			other.delivery.hurry() // what kept this one from the sink may have kept them
+			signal(other.wake)
+		}
+	}
+	o.mu.Unlock()
+	signal(o.wake) // nothing sealed may wait any more
+	if accepted {
+		o.opt.Observer.Delivered(q.name, s.rows, out.Quarantined)
+	}
+	for _, other := range parked {
+		o.log.Warn("a batch fails while others pass: parked, retried hourly",
+			zap.String("batch", q.letterID(other.name)), zap.Int("rows", other.rows), zap.Error(other.lastError))
+	}
+	if accepted || !held {
+		o.setState(q, StateOK, nil)
+	}
+}
+
+// setState logs a change of state, once.
+func (o *Outbox) setState(q *queue, state State, reason error) {
+	o.mu.Lock()
+	was := q.delivery.state
+	q.delivery.state = state
+	q.delivery.lastError = reason
+	o.mu.Unlock()
+	if was == state {
+		return
+	}
+	log := o.log.With(zap.String("datasource", q.name))
+	switch state {
+	case StateOK:
+		log.Info("delivery works again")
+	case StateFailing:
+		log.Warn("delivery is failing: rows are kept on disk and tried again", zap.Error(reason))
+	case StateHeld:
+		log.Error("delivery is held until the configuration is mended: rows are kept on disk", zap.Error(reason))
+	}
+	o.opt.Observer.StateChanged(q.name, state, reason)
+}

@@ -1,0 +1,387 @@
+package outbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	lockFile = "lock"
+
+	// maxBacklog bounds the bytes that wait for a disk that is too slow.
+	maxBacklog = 32 << 20
+)
+
+// Outbox is an open queue. Its methods may be called from any goroutine.
+type Outbox struct {
+	dir  string
+	fs   fsys
+	opt  Options
+	log  *zap.Logger
+	lock io.Closer
+
+	mu      sync.Mutex
+	queues  map[string]*queue
+	group   *group // what the next commit takes
+	backlog int64  // bytes taken and not yet committed
+	disk    int64  // bytes of segments and dead letters
+	sink    *sinkInUse
+	closed  bool
+	damaged int64 // damaged lines met
+	cut     int64 // bytes of torn tails cut at open
+	dropped int64 // rows gone, see Observer.Dropped
+
+	letters sync.Mutex // serializes file work on dead letters; before mu
+
+	wake      chan struct{} // committer: there is work
+	sweep     chan struct{} // janitor: space is short
+	stop      chan struct{} // closed by Close
+	committed chan struct{} // closed when the committer has ended
+	closeOnce sync.Once
+	closeErr  error
+	workers   sync.WaitGroup     // couriers and janitor
+	ctx       context.Context    // of deliveries
+	cancel    context.CancelFunc // ends deliveries that outlive the grace
+}
+
+// queue is a datasource.
+type queue struct {
+	name string
+	dir  string
+	low  bool
+
+	// The committer's own; no lock.
+	made bool       // the directory is there and durable
+	open *segment   // being written
+	rest []*segment // out of use, not yet sealed because the disk failed
+
+	// Under Outbox.mu.
+	lastSeq  int64
+	pending  *chunk
+	sealed   []*segment // ascending by name
+	openRows int        // mirrors of open and rest
+	openSize int64
+	openBorn time.Time
+	dead     map[string]*letter
+	maxBody  int64 // bytes of a body; lowered by a sink that refuses larger ones
+	delivery delivery
+	wake     chan struct{} // courier: something changed
+}
+
+// segment is a file of rows.
+type segment struct {
+	name string
+	file string // its present name in the queue's directory
+	rows int
+	size int64 // bytes on disk that are known to be good
+	body int64 // bytes of JSON and LFs among them
+
+	// While it is written.
+	f      file
+	header int64 // bytes of the header line
+	broken bool  // a write or sync failed: cut to size before it is trusted
+	sealAt time.Time
+
+	// Once it is sealed; under Outbox.mu.
+	sealedAt time.Time
+	attempts
+}
+
+// group is what one commit makes durable.
+type group struct {
+	chunks  []*chunk
+	rows    int
+	waiters int           // Appends that wait: commit at once
+	due     time.Time     // else by then
+	seal    bool          // Flush: seal what is open
+	done    chan struct{} // closed after the commit
+}
+
+// chunk is a group's rows of one datasource, encoded.
+type chunk struct {
+	q     *queue
+	buf   []byte
+	ends  []int // of each record in buf
+	added int   // rows among them that nobody waits for
+	err   error // set before done is closed
+}
+
+// Open locks and recovers a directory, which it makes if need be, and starts
+// the committer. Nothing is delivered before SetSink. It fails with ErrLocked
+// (wrapped) while the directory is in use, with ErrVersion for files of a newer
+// program, and with what the disk said.
+func Open(dir string, opt Options) (*Outbox, error) {
+	opt, err := opt.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	o := &Outbox{
+		dir:       filepath.Clean(dir),
+		fs:        opt.fs,
+		opt:       opt,
+		log:       opt.Logger,
+		queues:    map[string]*queue{},
+		wake:      make(chan struct{}, 1),
+		sweep:     make(chan struct{}, 1),
+		stop:      make(chan struct{}),
+		committed: make(chan struct{}),
+	}
+	if err := o.fs.MkdirAll(o.dir); err != nil {
+		return nil, fmt.Errorf("making outbox directory %s: %w", o.dir, err)
+	}
+	if o.lock, err = o.fs.Lock(o.dir); err != nil {
+		if errors.Is(err, ErrLocked) {
+			return nil, fmt.Errorf("%w: %s: stop the other process or give this one a path of its own", ErrLocked, o.dir)
+		}
+		return nil, fmt.Errorf("opening outbox %s: %w", o.dir, err)
+	}
+	if err := o.recoverAll(); err != nil {
+		o.lock.Close()
+		return nil, fmt.Errorf("opening outbox %s: %w", o.dir, err)
+	}
+	o.ctx, o.cancel = context.WithCancel(context.Background())
+	for _, q := range o.queues {
+		o.workers.Go(func() { o.courier(q) })
+	}
+	o.workers.Go(o.janitor)
+	go o.committer()
+	return o, nil
+}
+
+// Append makes rows durable and returns then: all of them when it returns nil.
+// On an error none, some or all may be on disk. Rows of several calls share a
+// write and a sync. It fails with ErrFull, ErrClosed, ErrUnavailable or ErrRow
+// (all wrapped), or with the context's error if that ends first. A call is
+// refused as a whole, at the lowest limit among its datasources.
+func (o *Outbox) Append(ctx context.Context, rows ...Row) error {
+	if len(rows) == 0 {
+		return ctx.Err()
+	}
+	var few [4]*chunk
+	chunks := few[:0]
+	g, chunks, err := o.take(rows, true, chunks)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-g.done:
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the outbox to commit: %w", ctx.Err())
+	}
+	for _, c := range chunks {
+		if c.err != nil {
+			return c.err
+		}
+	}
+	return nil
+}
+
+// Add hands rows over without waiting: they go with the next commit, or start
+// one after CommitDelay. Nil does not mean durable: a crash before the commit,
+// or a failing write, loses them.
+func (o *Outbox) Add(rows ...Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	var few [4]*chunk
+	_, _, err := o.take(rows, false, few[:0])
+	return err
+}
+
+// take encodes rows into the group that commits next: all or none.
+func (o *Outbox) take(rows []Row, wait bool, chunks []*chunk) (*group, []*chunk, error) {
+	var size int64
+	for i := range rows {
+		if err := o.checkRow(&rows[i]); err != nil {
+			return nil, nil, err
+		}
+		size += int64(len(rows[i].JSON)) + recordOverhead
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.admit(rows, size); err != nil {
+		return nil, nil, err
+	}
+	g := o.group
+	if g == nil {
+		g = &group{done: make(chan struct{}), due: time.Now().Add(o.opt.CommitDelay)}
+		o.group = g
+		signal(o.wake)
+	}
+	for i := range rows {
+		q := o.queue(rows[i].Datasource)
+		c := q.pending
+		if c == nil {
+			c = &chunk{q: q, buf: takeBuffer()}
+			q.pending = c
+			g.chunks = append(g.chunks, c)
+		}
+		c.buf = appendRecord(c.buf, rows[i].JSON)
+		c.ends = append(c.ends, len(c.buf))
+		if !wait {
+			c.added++
+		}
+		if !slices.Contains(chunks, c) {
+			chunks = append(chunks, c)
+		}
+	}
+	g.rows += len(rows)
+	o.backlog += size
+	if wait {
+		g.waiters++
+		if g.waiters == 1 {
+			signal(o.wake)
+		}
+	}
+	return g, chunks, nil
+}
+
+func (o *Outbox) checkRow(r *Row) error {
+	n := len(r.JSON)
+	switch {
+	case !validDatasource(r.Datasource):
+		return fmt.Errorf("%w: datasource %q: want letters, digits and underscores", ErrRow, r.Datasource)
+	case n < 2 || r.JSON[0] != '{' || r.JSON[n-1] != '}':
+		return fmt.Errorf("%w for %s: not a JSON object", ErrRow, r.Datasource)
+	case bytes.IndexByte(r.JSON, '\n') >= 0:
+		return fmt.Errorf("%w for %s: holds a line feed: encode it on one line", ErrRow, r.Datasource)
+	case int64(n)+1 > o.opt.SegmentBytes:
+		return fmt.Errorf("%w for %s: %d bytes, a segment holds %d", ErrRow, r.Datasource, n, o.opt.SegmentBytes)
+	}
+	return nil
+}
+
+// admit decides, under the lock, whether rows may come in.
+func (o *Outbox) admit(rows []Row, size int64) error {
+	if o.closed {
+		return ErrClosed
+	}
+	if o.backlog > 0 && o.backlog+size > maxBacklog {
+		return fmt.Errorf("%w: %d bytes wait for the disk under %s", ErrUnavailable, o.backlog, o.dir)
+	}
+	if o.opt.Overflow == DropOldest {
+		return nil // the committer makes room
+	}
+	limit := o.opt.MaxDisk
+	for i := range rows {
+		if slices.Contains(o.opt.LowPriority, rows[i].Datasource) {
+			limit = o.opt.MaxDisk / 10 * 9
+			break
+		}
+	}
+	if used := o.disk + o.backlog; used+size > limit {
+		signal(o.sweep)
+		return fmt.Errorf("%w: %d of %d bytes used under %s: let deliveries catch up or raise max_disk", ErrFull, used, limit, o.dir)
+	}
+	return nil
+}
+
+// queue finds or makes a datasource's queue, under the lock.
+func (o *Outbox) queue(name string) *queue {
+	q := o.queues[name]
+	if q == nil {
+		q = o.newQueue(name)
+		o.queues[name] = q
+		o.workers.Go(func() { o.courier(q) })
+	}
+	return q
+}
+
+func (o *Outbox) newQueue(name string) *queue {
+	return &queue{
+		name:     name,
+		dir:      filepath.Join(o.dir, name),
+		low:      slices.Contains(o.opt.LowPriority, name),
+		dead:     map[string]*letter{},
+		maxBody:  o.opt.SegmentBytes,
+		delivery: delivery{state: StateOK},
+		wake:     make(chan struct{}, 1),
+	}
+}
+
+// nextName makes a segment's name, under the lock.
+func (q *queue) nextName() string {
+	q.lastSeq = max(q.lastSeq+1, time.Now().UnixMicro())
+	return segmentName(q.lastSeq)
+}
+
+// Flush commits what was added, seals every open segment, and ends the
+// couriers' backoff (not what a sink asked for, not parked batches).
+func (o *Outbox) Flush(ctx context.Context) error {
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return ErrClosed
+	}
+	if o.group == nil {
+		o.group = &group{done: make(chan struct{})}
+	}
+	g := o.group
+	g.seal = true
+	g.waiters++
+	signal(o.wake)
+	for _, q := range o.queues {
+		q.delivery.hurry()
+		signal(q.wake)
+	}
+	o.mu.Unlock()
+	select {
+	case <-g.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the outbox to commit: %w", ctx.Err())
+	}
+}
+
+// Close commits what was added, waits CloseGrace at most for requests in
+// flight, closes the files and unlocks. Appends that wait are answered first,
+// later ones get ErrClosed. It returns what kept added rows from the disk.
+func (o *Outbox) Close() error {
+	o.closeOnce.Do(func() {
+		o.mu.Lock()
+		o.closed = true
+		o.mu.Unlock()
+		close(o.stop)
+		grace := time.AfterFunc(o.opt.CloseGrace, o.cancel)
+		<-o.committed
+		o.workers.Wait()
+		grace.Stop()
+		o.cancel()
+		o.mu.Lock()
+		if o.sink != nil {
+			o.sink.replaced = true
+			o.sink.releaseIfUnused()
+		}
+		o.mu.Unlock()
+		o.closeErr = errors.Join(o.closeErr, o.lock.Close())
+	})
+	return o.closeErr
+}
+
+// signal wakes a goroutine that is asleep or about to be; never blocks.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Buffers of chunks are reused, but for the rare large ones.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func takeBuffer() []byte { return (*buffers.Get().(*[]byte))[:0] }
+
+func giveBuffer(b []byte) {
+	if cap(b) <= 1<<20 {
+		buffers.Put(&b)
+	}
+}

@@ -1,0 +1,57 @@
+package sessionctx
+
+import (
+	"errors"
+	"fmt"
+)
+
+// purpose is what a sealed value may be used for. Each has keys of its own:
+// a cookie can't be replayed as a token, nor the other way round.
+type purpose int
+
+const (
+	sealToken purpose = iota
+	sealUser
+	sealSession
+	sealAttribution
+	sealChoice
+	sealState
+	purposes
+)
+
+var purposeNames = [purposes]string{"token", "user", "session", "attribution", "choice", "state"}
+
+// maxSealed is the longest sealed value that is opened, in bytes. Longer ones
+// can't be ours: cookies stay below 3,800.
+const maxSealed = 8192
+
+var errSeal = errors.New("sealed value does not verify")
+
+// seal encrypts and authenticates plain with the key in force at now. The
+// value begins with the key's id: "1a2b3c4d.…". It is safe in a cookie and in
+// JSON.
+func (r *Ring) seal(p purpose, plain []byte, now int64) (string, error) {
+	k := r.keyAt(now)
+	s, err := k.seals[p].Encode(purposeNames[p], plain)
+	if err != nil {
+		return "", fmt.Errorf("sealing a %s: %w", purposeNames[p], err)
+	}
+	return k.secret.ID + "." + s, nil
+}
+
+// open is seal's inverse. Its error tells nothing about why: what doesn't
+// verify is not ours.
+func (r *Ring) open(p purpose, sealed string) ([]byte, error) {
+	if len(sealed) <= keyIDTextLen || len(sealed) > maxSealed || sealed[keyIDTextLen] != '.' {
+		return nil, errSeal
+	}
+	k := r.keyByID(sealed[:keyIDTextLen])
+	if k == nil {
+		return nil, errSeal
+	}
+	var plain []byte
+	if k.seals[p].Decode(purposeNames[p], sealed[keyIDTextLen+1:], &plain) != nil {
+		return nil, errSeal
+	}
+	return plain, nil
+}

@@ -1,0 +1,202 @@
+package sessionctx
+
+import (
+	"errors"
+	"time"
+)
+
+// Session is one visit of one user to one campaign, and all that goes with it.
+// Times are Unix ms by the server's clock.
+type Session struct {
+	ID, UserID string
+	Campaign   CampaignRef
+	CreatedAt  int64
+	ExpiresAt  int64
+
+	// RenewalCount is how many sessions of the same line came before; the
+	// line began as OriginalID at OriginalAt.
+	RenewalCount int
+	OriginalID   string
+	OriginalAt   int64
+
+	SegmentID     string // empty if none matched
+	LandingPageID string // empty if unset
+	Assignments   []Assignment
+	Attribution   Attribution
+	// Returning is whether the user was known before this session.
+	Returning bool
+	// Cookies is whether the page that began the session set cookies.
+	Cookies bool
+}
+
+// Expired reports whether the session has ended by now (Unix ms).
+func (s *Session) Expired(now int64) bool { return now >= s.ExpiresAt }
+
+// Test returns the session's first assignment: where there are several tests,
+// the one that single-valued fields and columns name.
+func (s *Session) Test() Assignment {
+	if len(s.Assignments) == 0 {
+		return Assignment{}
+	}
+	return s.Assignments[0]
+}
+
+// Refusals of a proof or a renewal.
+var (
+	// ErrInvalidSession is a token or id that this ring did not make.
+	ErrInvalidSession = errors.New("session, token or ids do not verify")
+	// ErrSessionTooOld is a line of sessions that began before the
+	// attribution window.
+	ErrSessionTooOld = errors.New("session's line is older than the attribution window")
+	// ErrCampaignMismatch is a session of another campaign.
+	ErrCampaignMismatch = errors.New("session belongs to another campaign")
+	// ErrUserMismatch is a session of another user.
+	ErrUserMismatch = errors.New("session belongs to another user")
+)
+
+// Renew gives the successor of an expired session: a new id, the same user,
+// segment, variants and first touch. It is a pure function of its arguments;
+// that it happens once is for a claim in the store to see to. The id is
+// derived from the old one, so that nodes and tabs which can't ask each other
+// agree as long as they renew within the same session duration.
+func (s *Session) Renew(r *Ring, c *Campaign, now int64) (Session, error) {
+	if now-s.OriginalAt > c.AttributionWindow.Milliseconds() {
+		return Session{}, ErrSessionTooOld
+	}
+	next := *s
+	next.ID = r.DeriveSessionID(s.ID, successorAt(s.ExpiresAt, c.SessionDuration, now), s.Campaign, s.UserID)
+	next.CreatedAt = now
+	next.ExpiresAt = now + c.SessionDuration.Milliseconds()
+	next.RenewalCount++
+	return next, nil
+}
+
+// RenewDerived is Renew for when the store can't say whether another tab or
+// node has renewed already: its times are derived too, so that all who ask
+// within the same duration get the very same session.
+func (s *Session) RenewDerived(r *Ring, c *Campaign, now int64) (Session, error) {
+	return s.Renew(r, c, successorAt(s.ExpiresAt, c.SessionDuration, now))
+}
+
+// successorAt is the old expiry plus as many whole durations as fit before
+// now.
+func successorAt(expired int64, d time.Duration, now int64) int64 {
+	if now <= expired {
+		return expired
+	}
+	return expired + (now-expired)/d.Milliseconds()*d.Milliseconds()
+}
+
+const stateVersion = 1
+
+// encode gives the session in its compact form; attribution is left out of
+// the session cookie, which has a cookie of its own for it.
+func (s *Session) encode(withAttribution bool) []byte {
+	e := encoder{b: make([]byte, 0, 512)}
+	e.byte(stateVersion)
+	var flags uint64
+	if s.Campaign.Environment == Preview {
+		flags |= 1
+	}
+	if s.Returning {
+		flags |= 2
+	}
+	if withAttribution {
+		flags |= 4
+	}
+	if s.Cookies {
+		flags |= 8
+	}
+	first := s.OriginalID == s.ID
+	if first {
+		flags |= 16
+	}
+	e.bools(flags)
+	e.id(s.ID)
+	e.id(s.UserID)
+	e.text(s.Campaign.ID)
+	e.int(s.CreatedAt)
+	e.int(s.ExpiresAt - s.CreatedAt)
+	if !first {
+		e.count(s.RenewalCount)
+		e.id(s.OriginalID)
+		e.int(s.OriginalAt)
+	}
+	e.text(s.SegmentID)
+	e.text(s.LandingPageID)
+	e.assignments(s.Assignments)
+	if withAttribution {
+		e.attribution(&s.Attribution)
+	}
+	return e.b
+}
+
+func decodeSession(b []byte) (*Session, error) {
+	d := decoder{b: b}
+	if d.byte() != stateVersion {
+		return nil, errCodec
+	}
+	s := &Session{}
+	flags := d.bools()
+	s.Campaign.Environment = Production
+	if flags&1 != 0 {
+		s.Campaign.Environment = Preview
+	}
+	s.Returning = flags&2 != 0
+	s.Cookies = flags&8 != 0
+	s.ID = d.id()
+	s.UserID = d.id()
+	s.Campaign.ID = d.text()
+	s.CreatedAt = d.int()
+	s.ExpiresAt = s.CreatedAt + d.int()
+	s.OriginalID, s.OriginalAt = s.ID, s.CreatedAt
+	if flags&16 == 0 {
+		s.RenewalCount = int(d.bools())
+		s.OriginalID = d.id()
+		s.OriginalAt = d.int()
+	}
+	s.SegmentID = d.text()
+	s.LandingPageID = d.text()
+	s.Assignments = d.assignments()
+	if flags&4 != 0 {
+		s.Attribution = d.attribution()
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	return s, nil
+}
+
+// SealToken gives the token that proves the session to the API with no
+// cookie. It holds the session's whole state.
+func (r *Ring) SealToken(s *Session, now int64) (string, error) {
+	return r.seal(sealToken, s.encode(true), now)
+}
+
+// OpenToken is SealToken's inverse; an expired session opens too.
+// ErrInvalidSession if the token isn't one of ours.
+func (r *Ring) OpenToken(token string) (*Session, error) {
+	return r.openSession(sealToken, token)
+}
+
+func (r *Ring) openSession(p purpose, sealed string) (*Session, error) {
+	plain, err := r.open(p, sealed)
+	if err != nil {
+		return nil, ErrInvalidSession
+	}
+	s, err := decodeSession(plain)
+	if err != nil {
+		return nil, ErrInvalidSession
+	}
+	return s, nil
+}
+
+// SealState gives the session as it is kept in the store.
+func (r *Ring) SealState(s *Session, now int64) (string, error) {
+	return r.seal(sealState, s.encode(true), now)
+}
+
+// OpenState is SealState's inverse.
+func (r *Ring) OpenState(sealed string) (*Session, error) {
+	return r.openSession(sealState, sealed)
+}

@@ -1,0 +1,129 @@
+package sessionctx
+
+import (
+	"io"
+	"time"
+)
+
+// Visit is the decision about one page view or API call by one visitor: who,
+// which session, with what consent.
+type Visit struct {
+	Campaign *Campaign
+	Session  Session
+	Consent  Consent
+	// New is whether the session began with this request, Renewed whether
+	// it succeeds an expired one.
+	New, Renewed bool
+	// CookiesAllowed is whether cookies may be set on this visitor.
+	CookiesAllowed bool
+
+	carried Carried
+	// keepCookies leaves cookies in place that may not be set now, but
+	// were not refused either.
+	keepCookies bool
+	held        []Assignment
+}
+
+// Input is what a page view is decided from.
+type Input struct {
+	Ring     *Ring
+	Campaign *Campaign
+	Facts    *Facts
+	Carried  Carried
+	Consent  Consent
+	// Now is the server's clock.
+	Now time.Time
+	// Random is the source for new ids.
+	Random io.Reader
+	// NoCookies forbids cookies for another reason than consent: the page
+	// that asks is not of this origin.
+	NoCookies bool
+}
+
+// Identify decides who the visitor of a page is: the same session while its
+// cookie holds, its successor if it just ended, else a new session of the
+// same or of a new user. Segment and variants of a new session are still
+// open; see Assign. The only errors are the random source's.
+func Identify(in Input) (*Visit, error) {
+	now := in.Now.UnixMilli()
+	c := in.Campaign
+	v := &Visit{Campaign: c, Consent: in.Consent, carried: in.Carried}
+	speculative := in.Facts.Purpose.Speculative()
+	v.CookiesAllowed = c.Cookies && in.Consent.Analytics && !speculative && !in.NoCookies
+	// A prefetch is no visit, and what is not this origin's has no say:
+	// neither tells anything about consent.
+	v.keepCookies = speculative || in.NoCookies
+	touch := in.Facts.Touch
+	touch.Time = now
+
+	if v.CookiesAllowed {
+		if s := in.Carried.Session; s != nil {
+			v.Session = *s
+			if in.Carried.Attribution == nil {
+				// The attribution cookie is gone or was refused, the
+				// session cookie isn't: this session's first touch is
+				// lost, the earliest known one takes its place.
+				v.Session.Attribution = FirstTouch(touch)
+			}
+			if !s.Expired(now) {
+				v.Session.Attribution = v.Session.Attribution.Then(touch)
+				return v, nil
+			}
+			if next, err := v.Session.RenewDerived(in.Ring, c, now); err == nil && !next.Expired(now) {
+				next.Attribution = next.Attribution.Then(touch)
+				v.Session, v.Renewed = next, true
+				return v, nil
+			}
+			v.Session = Session{}
+		}
+	}
+
+	s := Session{Campaign: c.CampaignRef, CreatedAt: now, ExpiresAt: now + c.SessionDuration.Milliseconds(), OriginalAt: now, Cookies: v.CookiesAllowed}
+	s.Attribution = FirstTouch(touch)
+	if v.CookiesAllowed && in.Carried.User != nil {
+		s.UserID = in.Carried.User.UserID
+		s.Returning = true
+		v.held = in.Carried.User.Assignments
+		if in.Carried.Attribution != nil {
+			s.Attribution = in.Carried.Attribution.Return(touch)
+		}
+	} else {
+		id, err := in.Ring.NewUserID(in.Random, c.WorkspaceID)
+		if err != nil {
+			return nil, err
+		}
+		s.UserID = id
+	}
+	id, err := in.Ring.NewSessionID(in.Random, now, c.CampaignRef, s.UserID)
+	if err != nil {
+		return nil, err
+	}
+	s.ID, s.OriginalID = id, id
+	v.Session, v.New = s, true
+	return v, nil
+}
+
+// Assign gives a new session its segment (empty: none matched), its variants
+// and its landing page. Sessions that go on keep what they have.
+func (v *Visit) Assign(segment string, now time.Time) {
+	if !v.New {
+		return
+	}
+	s := &v.Session
+	s.SegmentID = segment
+	s.Assignments = v.Campaign.assign(s.UserID, segment, v.held, now)
+	s.LandingPageID = v.Campaign.landingPage(segment, s.Assignments)
+}
+
+// Cookies are those that the answer sets or removes.
+func (v *Visit) Cookies(r *Ring, secure bool, now time.Time) ([]Cookie, error) {
+	return v.cookies(r, secure, now.UnixMilli())
+}
+
+// Resume is the visit of an API call that has proved its session: the same
+// rules say which cookies its answer sets.
+func Resume(c *Campaign, s Session, consent Consent, carried Carried) *Visit {
+	v := &Visit{Campaign: c, Session: s, Consent: consent, carried: carried}
+	v.CookiesAllowed = c.Cookies && consent.Analytics
+	return v
+}

@@ -1,0 +1,149 @@
+package visitor
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+)
+
+// checkFacts fails unless f keeps what the package promises of any request.
+func checkFacts(tb testing.TB, f *sessionctx.Facts) {
+	tb.Helper()
+	checkVocabulary(tb, f.Device)
+	if f.Bot.Score < 1 || f.Bot.Score > 99 {
+		tb.Errorf("score %d", f.Bot.Score)
+	}
+	texts := []struct {
+		what, text string
+		max        int
+	}{
+		{"user agent", f.UserAgent, 512}, {"language", f.Language, 35}, {"host", f.Host, 259}, {"URI", f.URI, 1024},
+		{"utm_source", f.Touch.UTM.Source, 128}, {"utm_medium", f.Touch.UTM.Medium, 128}, {"utm_campaign", f.Touch.UTM.Campaign, 128},
+		{"utm_term", f.Touch.UTM.Term, 128}, {"utm_content", f.Touch.UTM.Content, 128}, {"ref", f.Touch.Ref, 128},
+		{"source", f.Touch.Source, 128}, {"referrer", f.Touch.Referrer, 256}, {"landing page", f.Touch.LandingPage, 256},
+		{"fetch site", f.Fetch.Site, 32}, {"city", f.Geo.City, 128},
+	}
+	for _, c := range f.Touch.ClickIDs {
+		texts = append(texts, struct {
+			what, text string
+			max        int
+		}{"click id", c.Value, 256})
+	}
+	if len(f.Touch.ClickIDs) > 3 {
+		tb.Errorf("%d click ids", len(f.Touch.ClickIDs))
+	}
+	for _, t := range texts {
+		if len(t.text) > t.max || !utf8.ValidString(t.text) || strings.ContainsFunc(t.text, unicode.IsControl) {
+			tb.Errorf("%s: %d bytes, %.60q", t.what, len(t.text), t.text)
+		}
+	}
+	if f.Host == "" || strings.ContainsAny(f.Host, `<>"'/\ @?#%`) {
+		tb.Errorf("host %q", f.Host)
+	}
+}
+
+func FuzzUserAgent(f *testing.F) {
+	f.Add(uaChromeWin, `"Windows"`, `"Google Chrome";v="131"`)
+	f.Add(uaInstagram, "", "")
+	f.Add(uaGooglebot, `"Android"`, `"Chromium"`)
+	f.Add("Version/Edg/Edge/Mini Chrome/.", "\"", `"Opera";v="`)
+	var rd Reader
+	f.Fuzz(func(t *testing.T, ua, platform, brands string) {
+		facts := rd.Read(Request{HTTP: &http.Request{Method: "GET", URL: &url.URL{Path: "/"}, Header: http.Header{
+			"User-Agent": {ua}, "Sec-Ch-Ua-Platform": {platform}, "Sec-Ch-Ua": {brands},
+		}}})
+		checkFacts(t, &facts)
+	})
+}
+
+func FuzzAcceptLanguage(f *testing.F) {
+	for _, s := range []string{"de-DE,de;q=0.9", "*;q=0", "x-;q=1e-9,,;", "\xff", "en-US-u-ca-buddhist"} {
+		f.Add(s)
+	}
+	var rd Reader
+	st := rd.state()
+	f.Fuzz(func(t *testing.T, header string) {
+		tag := st.language(header)
+		if tag == "" || len(tag) > maxLanguageTag || strings.ContainsFunc(tag, func(r rune) bool { return r > 127 || !isAlnum(byte(r)) && r != '-' }) {
+			t.Errorf("%q", tag)
+		}
+		if again := st.language(header); again != tag {
+			t.Errorf("%q, then %q", tag, again)
+		}
+	})
+}
+
+func FuzzQuery(f *testing.F) {
+	f.Add("/p", "utm_source=a&gclid=b&ScCid=%zz")
+	f.Add("/", "yclid=\x00&ref=%00")
+	f.Add("/%C3%BC", "utm%5Fsource=%00+%E2%80%A8&&&=&ref")
+	var rd Reader
+	f.Fuzz(func(t *testing.T, path, query string) {
+		facts := rd.Read(Request{HTTP: &http.Request{Method: "GET", URL: &url.URL{Path: path, RawQuery: query}, Header: http.Header{}}})
+		checkFacts(t, &facts)
+		// What is reduced stays as it is when reduced again.
+		once := rd.CampaignURL("https://h.example/x?" + query)
+		if twice := rd.CampaignURL(once); twice != once {
+			t.Errorf("%q, then %q", once, twice)
+		}
+	})
+}
+
+func FuzzReferer(f *testing.F) {
+	for _, s := range []string{"https://www.google.com/", "android-app://x/", "http://a@b:c", "//x", "https://[::1]:99/a?b#c", "a:b"} {
+		f.Add(s)
+	}
+	var rd Reader
+	f.Fuzz(func(t *testing.T, referer string) {
+		facts := rd.Read(Request{HTTP: &http.Request{Method: "GET", Host: "own.example", URL: &url.URL{Path: "/"}, Header: http.Header{"Referer": {referer}}}})
+		checkFacts(t, &facts)
+		if strings.ContainsAny(facts.Touch.Referrer, "?#") {
+			t.Errorf("%q", facts.Touch.Referrer)
+		}
+		u := CampaignURL(referer, nil)
+		if len(u) > maxRowURL || !utf8.ValidString(u) || strings.Contains(u, "#") {
+			t.Errorf("%q", u)
+		}
+		rd.TouchFromURL(referer, noon)
+	})
+}
+
+func FuzzGeoHeaders(f *testing.F) {
+	f.Add("DE", "BY", "M%C3%BCnchen", "EU", "Europe/Berlin", "48.1")
+	f.Add("XX", "US-CA", "%", "EUROPE", "..", "-1e9")
+	var all []*Headers
+	for _, layout := range HeaderLayouts() {
+		h, err := NamedHeaders(layout)
+		if err != nil {
+			f.Fatal(err)
+		}
+		all = append(all, h)
+	}
+	f.Fuzz(func(t *testing.T, country, region, city, continent, zone, degrees string) {
+		r := &http.Request{Method: "GET", URL: &url.URL{Path: "/"}, Header: http.Header{}}
+		values := map[geoField]string{
+			geoCountry: country, geoRegion: city, geoRegionCode: region, geoCity: city, geoContinent: continent,
+			geoTimezone: zone, geoLatitude: degrees, geoLongitude: degrees, geoEdge: region,
+		}
+		for _, h := range all {
+			for _, field := range h.fields {
+				r.Header[field.name] = []string{values[field.field]}
+			}
+			g, ok := h.Locate(r, true, netip.Addr{})
+			if ok != g.Known() || ok && (len(g.Country) != 2 || len(g.Continent) != 2) {
+				t.Errorf("%+v, %v", g, ok)
+			}
+			for _, s := range []string{g.Region, g.RegionCode, g.City, g.Timezone, g.Latitude, g.Longitude} {
+				if len(s) > maxPlaceName || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+					t.Errorf("%q", s)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,77 @@
+package visitor
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+)
+
+func TestPurpose(t *testing.T) {
+	for _, c := range []struct {
+		name, method, headers string
+		want                  sessionctx.Purpose
+	}{
+		{"a navigation", "GET", "Sec-Fetch-Site: cross-site|Sec-Fetch-Mode: navigate|Sec-Fetch-Dest: document", sessionctx.PurposeNavigate},
+		{"a form's POST", "POST", "Sec-Fetch-Mode: navigate|Sec-Fetch-Dest: document", sessionctx.PurposeNavigate},
+		{"an old browser", "GET", "Accept: text/html,*/*", sessionctx.PurposeNavigate},
+		{"no header at all", "GET", "", sessionctx.PurposeNavigate},
+		{"an Android web view", "GET", "X-Requested-With: com.example.app|Accept: text/html", sessionctx.PurposeNavigate},
+		{"HEAD", "HEAD", "Sec-Fetch-Dest: document", sessionctx.PurposeHead},
+		{"prefetch", "GET", "Sec-Purpose: prefetch|Sec-Fetch-Dest: empty", sessionctx.PurposePrefetch},
+		{"prefetch through a proxy", "GET", "Sec-Purpose: prefetch;anonymous-client-ip", sessionctx.PurposePrefetch},
+		{"prerender", "GET", "Sec-Purpose: prefetch;prerender|Sec-Fetch-Dest: document", sessionctx.PurposePrerender},
+		{"prerender with blanks and capitals", "GET", "Sec-Purpose: Prefetch ; Prerender", sessionctx.PurposePrerender},
+		{"an unknown Sec-Purpose", "GET", "Sec-Purpose: dreaming|Sec-Fetch-Dest: document", sessionctx.PurposeNavigate},
+		{"older Chrome's prefetch", "GET", "Purpose: prefetch", sessionctx.PurposePrefetch},
+		{"older Firefox's prefetch", "GET", "X-Moz: prefetch", sessionctx.PurposePrefetch},
+		{"Safari's preview", "GET", "X-Purpose: preview", sessionctx.PurposePrefetch},
+		{"another site's frame", "GET", "Sec-Fetch-Site: cross-site|Sec-Fetch-Mode: navigate|Sec-Fetch-Dest: iframe", sessionctx.PurposeIframe},
+		{"another site's old frame", "GET", "Sec-Fetch-Site: cross-site|Sec-Fetch-Dest: frame", sessionctx.PurposeIframe},
+		{"a frame of unknown site", "GET", "Sec-Fetch-Dest: iframe", sessionctx.PurposeIframe},
+		{"one's own frame", "GET", "Sec-Fetch-Site: same-origin|Sec-Fetch-Dest: iframe", sessionctx.PurposeNavigate},
+		{"a prefetched frame", "GET", "Sec-Purpose: prefetch|Sec-Fetch-Site: cross-site|Sec-Fetch-Dest: iframe", sessionctx.PurposePrefetch},
+		{"a service worker's script", "GET", "Sec-Fetch-Dest: serviceworker", sessionctx.PurposeServiceWorker},
+		{"the same in older words", "GET", "Service-Worker: script", sessionctx.PurposeServiceWorker},
+		{"navigation preload", "GET", "Service-Worker-Navigation-Preload: true|Sec-Fetch-Mode: navigate|Sec-Fetch-Dest: document", sessionctx.PurposeServiceWorker},
+		{"fetch", "GET", "Sec-Fetch-Mode: cors|Sec-Fetch-Dest: empty", sessionctx.PurposeSubresource},
+		{"an image", "GET", "Sec-Fetch-Mode: no-cors|Sec-Fetch-Dest: image", sessionctx.PurposeSubresource},
+		{"XMLHttpRequest of old", "GET", "X-Requested-With: XMLHttpRequest", sessionctx.PurposeSubresource},
+		{"JSON wanted", "GET", "Accept: application/json", sessionctx.PurposeSubresource},
+		{"a websocket", "GET", "Upgrade: websocket", sessionctx.PurposeSubresource},
+		{"mode without destination", "GET", "Sec-Fetch-Mode: cors", sessionctx.PurposeSubresource},
+	} {
+		r := httptest.NewRequest(c.method, "/", nil)
+		for line := range strings.SplitSeq(c.headers, "|") {
+			if name, v, ok := strings.Cut(line, ": "); ok {
+				r.Header.Set(name, v)
+			}
+		}
+		var rd Reader
+		if got := rd.Read(Request{HTTP: r}).Purpose; got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+func TestSignalsAndFetchMetadata(t *testing.T) {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Sec-GPC", "1")
+	r.Header.Set("DNT", "1")
+	r.Header.Set("Sec-Fetch-Site", "same-site")
+	r.Header.Set("Sec-Fetch-Mode", "navigate\x01")
+	r.Header.Set("Sec-Fetch-Dest", strings.Repeat("d", 1e5))
+	r.Header.Set("Sec-Fetch-User", "?1")
+	var rd Reader
+	f := rd.Read(Request{HTTP: r})
+	want := sessionctx.Fetch{Site: "same-site", Mode: "navigate", Dest: strings.Repeat("d", 32), User: true}
+	if !f.GPC || !f.DNT || f.Fetch != want {
+		t.Errorf("%v %v %+v", f.GPC, f.DNT, f.Fetch)
+	}
+	r.Header.Set("Sec-GPC", "0")
+	r.Header.Set("DNT", "null")
+	if f := rd.Read(Request{HTTP: r}); f.GPC || f.DNT {
+		t.Error("signals that were not given")
+	}
+}

@@ -1,0 +1,196 @@
+package visitor
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+)
+
+// fixed is a Geography with one answer.
+type fixed struct {
+	geo sessionctx.Geo
+	ok  bool
+}
+
+func (f fixed) Locate(*http.Request, bool, netip.Addr) (sessionctx.Geo, bool) { return f.geo, f.ok }
+
+func TestFirstGeographyThatKnowsWins(t *testing.T) {
+	fr := fixed{sessionctx.Geo{Country: "fr"}, true}
+	us := fixed{sessionctx.Geo{Country: "US"}, true}
+	none := fixed{sessionctx.Geo{Continent: "as"}, false}
+	liar := fixed{sessionctx.Geo{Country: "XX", City: "x"}, true}
+	for _, c := range []struct {
+		name string
+		geo  []Geography
+		want sessionctx.Geo
+	}{
+		{"none configured", nil, sessionctx.Geo{}},
+		{"the first", []Geography{fr, us}, sessionctx.Geo{Country: "FR", Continent: "EU", IsEU: true}},
+		{"the first that knows", []Geography{none, us}, sessionctx.Geo{Country: "US", Continent: "NA"}},
+		{"a country that is none is not known", []Geography{liar, us}, sessionctx.Geo{Country: "US", Continent: "NA"}},
+		{"nobody knows: the continent remains", []Geography{liar, none}, sessionctx.Geo{Continent: "AS"}},
+	} {
+		rd := Reader{Geo: c.geo}
+		if got := rd.Read(Request{HTTP: httptest.NewRequest("GET", "/", nil)}).Geo; got != c.want {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+	}
+}
+
+func TestClientAddress(t *testing.T) {
+	var rd Reader
+	for in, want := range map[string]string{"::ffff:192.0.2.1": "192.0.2.1", "fe80::1%eth0": "fe80::1", "2001:db8::1": "2001:db8::1"} {
+		f := rd.Read(Request{HTTP: httptest.NewRequest("GET", "/", nil), ClientIP: netip.MustParseAddr(in)})
+		if f.ClientIP.String() != want {
+			t.Errorf("%s: %s", in, f.ClientIP)
+		}
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.RemoteAddr = "@" // a UNIX socket
+	if f := rd.Read(Request{HTTP: r}); f.ClientIP.IsValid() {
+		t.Errorf("UNIX socket: %s", f.ClientIP)
+	}
+}
+
+func TestSpoofedHeadersOfAnUntrustedPeer(t *testing.T) {
+	cdn, err := NamedHeaders("cloudflare")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rd := Reader{Geo: []Geography{cdn}}
+	r := httptest.NewRequest("GET", "http://lp.example.com/", nil)
+	r.Header.Set("CF-IPCountry", "DE")
+	r.Header.Set("X-Forwarded-Proto", "https")
+	r.Header.Set("X-Forwarded-Host", "evil.example")
+	r.Header.Set("X-Forwarded-For", "192.0.2.99")
+	f := rd.Read(Request{HTTP: r, ClientIP: netip.MustParseAddr("198.51.100.1")})
+	if f.Geo != (sessionctx.Geo{}) || f.Origin() != "http://lp.example.com" || f.ClientIP.String() != "198.51.100.1" {
+		t.Errorf("believed: %+v %s %s", f.Geo, f.Origin(), f.ClientIP)
+	}
+	f = rd.Read(Request{HTTP: r, TrustedProxy: true})
+	if f.Geo.Country != "DE" || f.Origin() != "https://evil.example" {
+		t.Errorf("trusted, not believed: %+v %s", f.Geo, f.Origin())
+	}
+}
+
+func TestAbsurdHeaders(t *testing.T) {
+	huge := strings.Repeat("\xff\x00A;=,&%", 1e5)
+	r := httptest.NewRequest("GET", "/", nil)
+	for _, name := range []string{
+		"User-Agent", "Accept-Language", "Referer", "Sec-CH-UA", "Sec-CH-UA-Platform", "Sec-CH-UA-Mobile", "ECT",
+		"Sec-Purpose", "Sec-Fetch-Site", "X-Forwarded-Host", "X-Forwarded-Proto",
+	} {
+		r.Header.Set(name, huge)
+	}
+	var rd Reader
+	f := rd.Read(Request{HTTP: r, TrustedProxy: true})
+	checkFacts(t, &f)
+}
+
+func TestReadIsSafeForManyGoroutines(t *testing.T) {
+	rd := Reader{CacheSize: 64}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 300 {
+				r := chromeRequest("https://lp.example.com/p?utm_source=x")
+				r.Header.Set("User-Agent", fmt.Sprintf("%s Extra/%d", uaChromeWin, (i*j)%200))
+				r.Header.Set("Accept-Language", fmt.Sprintf("de-DE;q=0.%d", 1+j%9))
+				if f := rd.Read(Request{HTTP: r}); f.Device.OS != "Windows" || f.Language != "de-DE" {
+					t.Errorf("%+v %s", f.Device, f.Language)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := rd.st.agents.len(); n > 64 {
+		t.Errorf("%d agents remembered", n)
+	}
+}
+
+func TestCacheKeepsWhatIsUsed(t *testing.T) {
+	c := newCache[int, int](1024)
+	c.put(-1, 7)
+	for i := range 100_000 {
+		c.put(i, i)
+		if v, ok := c.get(-1); !ok || v != 7 {
+			t.Fatalf("a key in use was forgotten after %d others", i)
+		}
+	}
+	if n := c.len(); n > 1024 {
+		t.Errorf("%d entries", n)
+	}
+	if _, ok := c.get(0); ok {
+		t.Error("the oldest key is still there")
+	}
+}
+
+// BenchmarkRead is a paid visit with everything on and warm caches.
+func BenchmarkRead(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "city.mmdb")
+	newMMDBWriter("GeoLite2-City").add("192.0.2.0/24", munich()).write(b, path)
+	m, err := OpenMMDB(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	cdn, _ := NamedHeaders("cloudflare")
+	rd := &Reader{Geo: []Geography{cdn, m}}
+	paid := chromeRequest("https://lp.example.com/offer?utm_source=google&utm_medium=cpc&utm_campaign=Sommer%20Sale&utm_term=a+b&utm_content=1&gclid=EAIaIQobChMI0p3R5v2K8QIVhNnVCh2rVwJ9EAAYASAAEgK&gad_source=1&page=2")
+	paid.Header.Set("Referer", "https://www.google.com/")
+	organic := chromeRequest("https://lp.example.com/offer")
+	through := chromeRequest("https://lp.example.com/offer")
+	for name, v := range map[string]string{
+		"CF-IPCountry": "DE", "CF-Region": "Bavaria", "CF-Region-Code": "BY", "CF-IPCity": "Munich", "CF-IPContinent": "EU",
+		"CF-Timezone": "Europe/Berlin", "CF-IPLatitude": "48.1374", "CF-IPLongitude": "11.5755",
+	} {
+		through.Header.Set(name, v)
+	}
+	for _, c := range []struct {
+		name string
+		q    Request
+	}{
+		{"paid+mmdb", Request{HTTP: paid, ClientIP: netip.MustParseAddr("192.0.2.7"), Now: noon}},
+		{"organic+mmdb", Request{HTTP: organic, ClientIP: netip.MustParseAddr("192.0.2.7"), Now: noon}},
+		{"organic+cdn", Request{HTTP: through, TrustedProxy: true, Now: noon}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				rd.Read(c.q)
+			}
+		})
+	}
+}
+
+func BenchmarkAgent(b *testing.B) {
+	var rd Reader
+	st := rd.state()
+	h := chromeRequest("/").Header
+	b.Run("hit", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			st.agent(uaChromeWin, h)
+		}
+	})
+	b.Run("miss", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			newAgent(agentKey{userAgent: uaChromeWin})
+		}
+	})
+}
+
+func BenchmarkCampaignURL(b *testing.B) {
+	var rd Reader
+	b.ReportAllocs()
+	for b.Loop() {
+		rd.CampaignURL("https://lp.example.com/offer?utm_source=google&utm_medium=cpc&page=2&email=x")
+	}
+}

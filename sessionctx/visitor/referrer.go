@@ -1,0 +1,94 @@
+package visitor
+
+import (
+	"slices"
+	"strings"
+)
+
+// maxReferrer is the cap on a referrer's origin and path.
+const maxReferrer = 256
+
+// defaultIgnoreReferrers are providers that a visitor passes through in the
+// middle of a visit: who comes back from one did not come because of it.
+var defaultIgnoreReferrers = []string{
+	// payment
+	"checkout.stripe.com", "hooks.stripe.com", "buy.stripe.com", "pay.stripe.com", "js.stripe.com",
+	"paypal.com", "sandbox.paypal.com", "braintreegateway.com", "venmo.com",
+	"klarna.com", "adyen.com", "mollie.com", "sofort.com", "giropay.de", "unzer.com", "heidelpay.com",
+	"computop-paygate.com", "payone.com", "secupay.com", "datatrans.com", "saferpay.com", "twint.ch",
+	"pay.google.com", "payments.google.com", "pay.amazon.com", "payments.amazon.com",
+	"squareup.com", "shop.app", "afterpay.com", "clearpay.co.uk", "affirm.com", "sezzle.com",
+	"worldpay.com", "authorize.net", "cybersource.com", "2checkout.com", "buy.paddle.com", "checkout.paddle.com",
+	"razorpay.com", "payu.com", "payu.in", "przelewy24.pl", "tpay.com", "ideal.nl", "bancontact.com", "multisafepay.com",
+	"skrill.com", "neteller.com", "paysafecard.com", "mercadopago.com", "pagseguro.uol.com.br", "yookassa.ru",
+	// card holders' authentication
+	"arcot.com", "cardinalcommerce.com", "rsa3dsauth.com", "securesuite.co.uk", "3dsecure.io", "wlp-acs.com", "modirum.com",
+	// sign-in
+	"accounts.google.com", "appleid.apple.com", "login.microsoftonline.com", "login.live.com", "b2clogin.com",
+	"login.yahoo.com", "auth0.com", "okta.com", "onelogin.com", "amazoncognito.com", "signin.aws.amazon.com",
+}
+
+// DefaultIgnoreReferrers returns the domains that are no referrers where a
+// Reader names none.
+func DefaultIgnoreReferrers() []string { return slices.Clone(defaultIgnoreReferrers) }
+
+func domainSet(domains []string) map[string]struct{} {
+	set := make(map[string]struct{}, len(domains))
+	for _, d := range domains {
+		set[strings.ToLower(strings.Trim(d, ". "))] = struct{}{}
+	}
+	delete(set, "")
+	return set
+}
+
+// referrer is the origin and path of a Referer header, or nothing if it names
+// this host, another of the operator's or a provider passed through.
+func (rd *Reader) referrer(header, ownHost string) string {
+	if header == "" {
+		return ""
+	}
+	p := splitURL(header)
+	if p.opaque || p.authority == "" {
+		return ""
+	}
+	switch {
+	case strings.EqualFold(p.scheme, "http://"), strings.EqualFold(p.scheme, "https://"):
+	case strings.EqualFold(p.scheme, "android-app://"), strings.EqualFold(p.scheme, "ios-app://"):
+		// An app's package is no host name of ours or of a provider.
+		return joinReferrer(header, p)
+	default:
+		return ""
+	}
+	authority, ok := cleanHost(p.authority, strings.TrimSuffix(p.scheme, "://"))
+	if !ok {
+		return ""
+	}
+	host := hostname(authority)
+	if host == ownHost || rd.OwnHosts != nil && rd.OwnHosts(host) || rd.ignores(host) {
+		return ""
+	}
+	return joinReferrer(header, p)
+}
+
+// ignores reports whether host is an ignored domain or below one.
+func (rd *Reader) ignores(host string) bool {
+	set := rd.state().ignored
+	for host != "" {
+		if _, ok := set[host]; ok {
+			return true
+		}
+		i := strings.IndexByte(host, '.')
+		if i < 0 {
+			return false
+		}
+		host = host[i+1:]
+	}
+	return false
+}
+
+func joinReferrer(header string, p urlParts) string {
+	if p.contiguous {
+		return cutURL(header[p.start:p.start+len(p.scheme)+len(p.authority)+len(p.path)], maxReferrer)
+	}
+	return cutURL(p.scheme+p.authority+p.path, maxReferrer)
+}

@@ -1,0 +1,71 @@
+package visitor
+
+import (
+	"strings"
+	"time"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+)
+
+// What is decoded of a value before Touch.Clean cuts it to its cap.
+const (
+	maxValue      = 128
+	maxClickValue = 256
+	maxClickIDs   = 3
+	maxLanding    = 256
+)
+
+// touch is the arrival at a page with this path (as encoded) and raw query.
+func (st *state) touch(path, query string, now time.Time) sessionctx.Touch {
+	t := sessionctx.Touch{Time: now.UnixMilli()}
+	var f found
+	if query != "" {
+		st.params.scan(query, &f)
+	}
+	for _, h := range f.hits[:f.n] {
+		p := &st.params.list[h.param]
+		switch p.kind {
+		case paramUTMSource:
+			t.UTM.Source = unescape(h.value, maxValue)
+		case paramUTMMedium:
+			t.UTM.Medium = unescape(h.value, maxValue)
+		case paramUTMCampaign:
+			t.UTM.Campaign = unescape(h.value, maxValue)
+		case paramUTMTerm:
+			t.UTM.Term = unescape(h.value, maxValue)
+		case paramUTMContent:
+			t.UTM.Content = unescape(h.value, maxValue)
+		case paramRef:
+			t.Ref = unescape(h.value, maxValue)
+		case paramSource:
+			t.Source = unescape(h.value, maxValue)
+		case paramClickID:
+			t.ClickIDs = appendClickID(t.ClickIDs, p.column, h.value)
+		}
+	}
+	if path == "" {
+		path = "/"
+	}
+	t.LandingPage = cutURL(path, maxLanding)
+	if f.n > 0 {
+		var b strings.Builder
+		b.Grow(maxLanding)
+		b.WriteString(t.LandingPage)
+		st.params.appendQuery(&b, &f, maxLanding)
+		t.LandingPage = b.String()
+	}
+	return t
+}
+
+// appendClickID adds a click id while there is room, unless nothing of its
+// value would be left.
+func appendClickID(ids []sessionctx.ClickID, name, raw string) []sessionctx.ClickID {
+	value := sessionctx.CleanText(unescape(raw, maxClickValue), maxClickValue)
+	if value == "" || len(ids) == maxClickIDs {
+		return ids
+	}
+	if ids == nil {
+		ids = make([]sessionctx.ClickID, 0, maxClickIDs)
+	}
+	return append(ids, sessionctx.ClickID{Name: name, Value: value})
+}
