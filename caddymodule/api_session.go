@@ -144,6 +144,8 @@ func (c *call) context() (any, error) {
 		return nil, refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API of the campaign: name it with allow_origin")
 	}
 	v := &view{handler: h, now: c.now, facts: c.facts}
+	// The page is what was visited, not this resource.
+	v.facts.Touch = sessionctx.Touch{}
 	if page := c.r.Header.Get("Referer"); page != "" {
 		v.facts.Touch = c.app.reader.TouchFromURL(page, c.now)
 	}
@@ -180,7 +182,7 @@ func (c *call) context() (any, error) {
 		return nil, err
 	}
 	setCookies(c.w.Header(), cookies, secure)
-	if !visit.CookiesAllowed {
+	if visit.NeedsState() {
 		c.app.keepState(c.engine, h.campaign, &visit.Session, c.now)
 	}
 	doc := sessionctx.Document{

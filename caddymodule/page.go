@@ -241,7 +241,7 @@ func (p *pageAnswer) emit(iw *inject.ResponseWriter) {
 	s := &v.visit.Session
 	why := iw.Outcome()
 	injected := why == inject.Injected
-	if injected && !v.visit.CookiesAllowed {
+	if injected && v.visit.NeedsState() {
 		h.app.keepState(p.engine, h.campaign, s, v.now)
 	}
 	if !isPage(why) && !(why == inject.Status && iw.Status() >= 400) {

@@ -120,6 +120,16 @@ func (v *Visit) Cookies(r *Ring, secure bool, now time.Time) ([]Cookie, error) {
 	return v.cookies(r, secure, now.UnixMilli())
 }
 
+// NeedsState reports whether the session's state has to be kept for calls
+// that prove themselves by ids alone: no cookie carries it, or none has come
+// back yet, so that nobody knows whether this browser keeps any.
+func (v *Visit) NeedsState() bool {
+	if !v.CookiesAllowed {
+		return v.New || v.Renewed
+	}
+	return v.New && v.carried.User == nil
+}
+
 // Resume is the visit of an API call that has proved its session: the same
 // rules say which cookies its answer sets.
 func Resume(c *Campaign, s Session, consent Consent, carried Carried) *Visit {

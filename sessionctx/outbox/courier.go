@@ -171,10 +171,18 @@ func (o *Outbox) failed(q *queue, s *segment, out Outcome) {
 		s.firstFail = now
 	}
 	s.failures++
+	park := !s.parked && s.suspect(now) && q.delivery.lastPass.After(s.lastFail)
+	s.parked = s.parked || park
+	s.lastFail = now
 	if s.parked {
 		// Its failures tell nothing of the others.
 		s.retryAt = now.Add(max(parkedRetry, out.After))
 		o.mu.Unlock()
+		if park {
+			o.log.Warn("a batch fails while others pass: parked, retried hourly",
+				zap.String("batch", q.letterID(s.name)), zap.Int("rows", s.rows), zap.Error(out.Reason))
+			signal(o.wake) // it no longer keeps the open segment open
+		}
 		o.opt.Observer.Retried(q.name, out.Reason)
 		return
 	}
@@ -216,16 +224,9 @@ func (o *Outbox) passed(q *queue, s *segment, out Outcome) {
 	o.mu.Lock()
 	d := &q.delivery
 	d.failures, d.throttled, d.notBefore = 0, false, time.Time{}
-	var parked []*segment
 	if accepted {
 		d.blamed = 0
-		for _, other := range q.sealed {
-			if !other.parked && other.suspect(now) {
-				other.parked = true
-				other.retryAt = now.Add(parkedRetry)
-				parked = append(parked, other)
-			}
-		}
+		d.lastPass = now
 	}
 	recovered := d.state != StateOK
 	held := d.state == StateHeld
@@ -243,10 +244,6 @@ func (o *Outbox) passed(q *queue, s *segment, out Outcome) {
 	signal(o.wake) // nothing sealed may wait any more
 	if accepted {
 		o.opt.Observer.Delivered(q.name, s.rows, out.Quarantined)
-	}
-	for _, other := range parked {
-		o.log.Warn("a batch fails while others pass: parked, retried hourly",
-			zap.String("batch", q.letterID(other.name)), zap.Int("rows", other.rows), zap.Error(other.lastError))
 	}
 	if accepted || !held {
 		o.setState(q, StateOK, nil)

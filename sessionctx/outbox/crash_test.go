@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 )
+
+var crashes = flag.Int("crashes", 300, "runs of the power cut simulation")
 
 func rng(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 7)) }
 
@@ -69,9 +72,9 @@ func (w *world) Deliver(_ context.Context, b Batch) Outcome {
 // acknowledged is delivered, or among the dead letters, or still there; and a
 // batch that was sent before a cut has the same bytes after it.
 func TestPowerCutsLoseNothingAcknowledged(t *testing.T) {
-	runs := 300
+	runs := *crashes
 	if testing.Short() {
-		runs = 40
+		runs = min(runs, 40)
 	}
 	for seed := range uint64(runs) {
 		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {

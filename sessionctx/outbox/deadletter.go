@@ -246,6 +246,9 @@ func (o *Outbox) bury(q *queue, s *segment, kind string, why error) error {
 	o.mu.Lock()
 	q.remove(s)
 	q.dead[l.name] = l
+	if o.disk > o.sweepAbove() {
+		signal(o.sweep)
+	}
 	o.mu.Unlock()
 	if err != nil {
 		o.log.Warn("syncing the outbox directory after burying a batch: a crash now would send it again", zap.String("batch", q.letterID(l.name)), zap.Error(err))

@@ -24,6 +24,9 @@ func (o *Outbox) janitor() {
 	}
 }
 
+// sweepAbove is how full the outbox gets before copies are deleted.
+func (o *Outbox) sweepAbove() int64 { return o.opt.MaxDisk / 4 * 3 }
+
 func (o *Outbox) sweepLetters(now time.Time) {
 	o.letters.Lock()
 	defer o.letters.Unlock()
@@ -43,7 +46,7 @@ func (o *Outbox) sweepLetters(now time.Time) {
 			}
 		}
 	}
-	excess := o.disk - o.opt.MaxDisk/4*3
+	excess := o.disk - o.sweepAbove()
 	o.mu.Unlock()
 	slices.SortFunc(copies, func(a, b entry) int { return a.l.why.At.Compare(b.l.why.At) })
 	for _, e := range copies {

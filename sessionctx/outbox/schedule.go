@@ -10,7 +10,7 @@ const (
 	backoffMax = 5 * time.Minute
 
 	// A batch is suspect after this many failures over this time. It is parked
-	// once a younger batch of its datasource passes.
+	// when it fails again although another of its datasource has passed since.
 	suspectAfter = 10
 	suspectFor   = 15 * time.Minute
 	parkedRetry  = time.Hour
@@ -34,6 +34,7 @@ type delivery struct {
 	lastError error
 	failures  int       // in a row
 	notBefore time.Time // of the next try
+	lastPass  time.Time // when a batch was accepted last
 	throttled bool      // notBefore is the sink's wish
 	byTurns   bool      // a suspect batch had the last turn
 	blamed    int       // rows buried by Blame since one was accepted
@@ -52,6 +53,7 @@ type attempts struct {
 	busy      bool // being sent, or being removed
 	failures  int
 	firstFail time.Time
+	lastFail  time.Time
 	lastError error
 	parked    bool
 	retryAt   time.Time // of a parked one
