@@ -62,13 +62,6 @@ const (
 	phasePass                // the header is out; everything goes straight through
 )
 
-// sniffLen is how much http.DetectContentType looks at.
-const sniffLen = 512
-
-// joinLimit is the largest rest of a chunk that is copied to go out in one
-// write with the script.
-const joinLimit = 128 << 10
-
 // NewResponseWriter returns a writer that answers r to w.
 func NewResponseWriter(w http.ResponseWriter, r *http.Request, o Options) *ResponseWriter {
 	return &ResponseWriter{inner: w, req: readRequest(r), opts: o, length: -1}
@@ -219,32 +212,6 @@ func (w *ResponseWriter) body(p []byte) error {
 	return w.hold(p)
 }
 
-// sniff settles the type of an answer without one as net/http would, once there
-// is enough to go by, and reports whether it did.
-func (w *ResponseWriter) sniff(p []byte, last bool) bool {
-	sample := p
-	if w.held != nil {
-		sample = w.held.b
-		if len(sample) < sniffLen {
-			sample = append(sample, p[:min(len(p), sniffLen-len(sample))]...)
-		}
-	}
-	if !last && len(sample) < sniffLen {
-		w.keep(p)
-		return false
-	}
-	if contentType := http.DetectContentType(sample); len(sample) > 0 {
-		essence, _ := mediaType(contentType)
-		if _, why := htmlType(essence); why == Pending {
-			w.Header()["Content-Type"] = []string{contentType}
-			w.typed(contentType)
-			return true
-		}
-	}
-	w.pass(NotHTML)
-	return true
-}
-
 // hold looks for the insertion point.
 func (w *ResponseWriter) hold(p []byte) error {
 	doc, rest := p, []byte(nil)
@@ -274,78 +241,6 @@ func (w *ResponseWriter) keep(p []byte) {
 		w.held = takeBuffer()
 	}
 	w.held.b = append(w.held.b, p...)
-}
-
-// settle sends header, prefix, script and rest, now that the place is known.
-func (w *ResponseWriter) settle(at place, doc, rest []byte) error {
-	defer w.letGo()
-	why := at.reason
-	if why == Pending {
-		out := takeBuffer()
-		defer out.release()
-		if why = w.inject(out, doc, at.at); why == Injected {
-			if len(rest) <= joinLimit {
-				out.b, rest = append(out.b, rest...), nil
-			}
-			return w.sendAll(out.b, rest)
-		}
-	}
-	if w.enc.active() {
-		doc, rest = w.enc.giveUp(), nil
-	}
-	w.pass(why)
-	return w.sendAll(doc, rest)
-}
-
-// inject puts doc with the script into out and sends the header, or says why it
-// cannot.
-func (w *ResponseWriter) inject(out *buffer, doc []byte, at int) Reason {
-	h := w.Header()
-	policies, nonce, ok := h[cspHeader], "", true
-	if w.opts.Cacheable {
-		nonce, ok = loaderAllowed(policies, w.req.host, w.req.https)
-	} else if len(policies) > 0 {
-		policies, nonce, ok = amendCSP(policies, w.opts.Nonce)
-	} else if w.opts.Nonce != nil {
-		nonce = w.opts.Nonce()
-	}
-	if !ok {
-		return CSP
-	}
-	out.b = append(out.b, doc[:at]...)
-	if w.opts.Script != nil {
-		out.b = w.opts.Script(out.b, nonce)
-	}
-	script := len(out.b) - at
-	if script == 0 {
-		return NoScript
-	}
-	out.b = append(out.b, doc[at:]...)
-
-	if len(policies) > 0 {
-		h[cspHeader] = policies
-	}
-	switch {
-	case w.enc.active():
-		delete(h, "Content-Length")
-		delete(h, "Content-Encoding")
-		w.enc.forget()
-	case w.length >= 0:
-		h["Content-Length"] = []string{strconv.FormatInt(w.length+int64(script), 10)}
-	default:
-		delete(h, "Content-Length")
-	}
-	if w.doc.charset != "" {
-		h["Content-Type"] = []string{withCharset(h.Get("Content-Type"), w.doc.charset)}
-	}
-	w.describe(h)
-	w.outcome = Injected
-	w.phase = phasePass
-	if w.opts.OnHeader != nil {
-		w.opts.OnHeader(h, true)
-	}
-	w.inner.WriteHeader(w.status)
-	return Injected
 }
 
 // sendAll writes both parts, and flushes if the upstream wanted that.
@@ -393,18 +288,6 @@ func (w *ResponseWriter) FlushError() error {
 		return nil
 	}
 	return http.NewResponseController(w.inner).Flush()
-}
-
-// endSniff settles the type from what there is.
-func (w *ResponseWriter) endSniff() error {
-	w.sniff(nil, true)
-	held := w.held
-	if held == nil {
-		return nil
-	}
-	defer held.release()
-	w.held = nil
-	return w.body(held.b)
 }
 
 // Close ends the answer after a handler that returned without an error. What

@@ -228,6 +228,19 @@ func TestSwitchingProtocolsPassesForGood(t *testing.T) {
 	}
 }
 
+func TestStatusIsTheFinalOne(t *testing.T) {
+	w := NewResponseWriter(&sinkWriter{make(http.Header)}, mustRequest(), Options{})
+	if w.Status() != 0 || w.Outcome() != Pending {
+		t.Error(w.Status(), w.Outcome())
+	}
+	w.WriteHeader(103)
+	w.WriteHeader(404)
+	w.WriteHeader(200)
+	if w.Status() != 404 || w.Outcome() != Status {
+		t.Error(w.Status(), w.Outcome())
+	}
+}
+
 func TestNothingWrittenStaysNothing(t *testing.T) {
 	got := exchange{header: htmlHeader, handler: func(http.ResponseWriter) {}}.run(t)
 	if got.status != nil || got.outcome != NoContent {

@@ -365,66 +365,6 @@ func (s *scanner) comment(doc []byte, c byte) {
 	s.pos++
 }
 
-// reference steps through a character reference: whitespace written as one is
-// whitespace. more means that the bytes at hand do not suffice.
-func (s *scanner) reference(doc []byte, c byte) (p place, more bool) {
-	switch s.state {
-	case inReference:
-		if c == '#' {
-			s.state, s.code = inNumeric, 0
-			s.pos++
-			return place{}, false
-		}
-		for _, name := range [...]string{"Tab;", "NewLine;"} {
-			rest := doc[s.pos:]
-			if len(rest) >= len(name) && string(rest[:len(name)]) == name {
-				s.pos += len(name)
-				s.state = inData
-				return place{}, false
-			}
-			if len(rest) < len(name) && string(rest) == name[:len(rest)] {
-				return place{}, true
-			}
-		}
-		return s.at(s.token), false
-	case inNumeric:
-		if c == 'x' || c == 'X' {
-			s.state = inHexStart
-			s.pos++
-			return place{}, false
-		}
-		if c < '0' || c > '9' {
-			return s.at(s.token), false
-		}
-		s.state = inDecimal
-		return place{}, false
-	case inHexStart:
-		if hexValue(c) < 0 {
-			return s.at(s.token), false
-		}
-		s.state = inHex
-		return place{}, false
-	}
-	base, digit := rune(10), hexValue(c)
-	if s.state == inHex {
-		base = 16
-	}
-	if digit >= 0 && digit < base {
-		// Once beyond the whitespace there is no way back.
-		s.code = min(s.code*base+digit, 0x110000)
-		s.pos++
-		return place{}, false
-	}
-	if !isSpaceRune(s.code) {
-		return s.at(s.token), false
-	}
-	if c == ';' {
-		s.pos++
-	}
-	s.state = inData
-	return place{}, false
-}
-
 // skipTo moves behind the next c and into state then, or to the end of doc.
 func (s *scanner) skipTo(doc []byte, c byte, then scanState) {
 	i := bytes.IndexByte(doc[s.pos:], c)
@@ -450,47 +390,4 @@ func lookupTag(name []byte) tagName {
 		return tagBr
 	}
 	return tagOther
-}
-
-// equalFold compares in ASCII: bytes.EqualFold would take U+017F for an s.
-func equalFold(b []byte, lower string) bool {
-	if len(b) != len(lower) {
-		return false
-	}
-	for i, c := range b {
-		if toLower(c) != lower[i] {
-			return false
-		}
-	}
-	return true
-}
-
-func toLower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
-}
-
-func isAlpha(c byte) bool {
-	c |= 0x20
-	return 'a' <= c && c <= 'z'
-}
-
-func isSpace(c byte) bool {
-	return c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == '\f'
-}
-
-func isSpaceRune(r rune) bool { return r < 0x80 && isSpace(byte(r)) }
-
-func hexValue(c byte) rune {
-	switch {
-	case '0' <= c && c <= '9':
-		return rune(c - '0')
-	case 'a' <= c && c <= 'f':
-		return rune(c-'a') + 10
-	case 'A' <= c && c <= 'F':
-		return rune(c-'A') + 10
-	}
-	return -1
 }

@@ -217,3 +217,22 @@ func TestPrefixBound(t *testing.T) {
 		})
 	}
 }
+
+func TestPrefixBoundInXHTML(t *testing.T) {
+	const html = `<html xmlns="http://www.w3.org/1999/xhtml">`
+	long := strings.Repeat(" ", 2*maxPrefix)
+	for doc, want := range map[string]Reason{
+		html + "<!--" + long + "--><head>x": PrefixTooLong,
+		html + "<head>" + long + "x":        Injected,
+		html + "<head>" + long:              Injected,
+		html + "<head><script a='" + long:   PrefixTooLong,
+		html + "<head>":                     Injected,
+	} {
+		for _, chunks := range [][]string{{doc}, bytewise(doc)} {
+			got := page(t, "application/xhtml+xml", chunks...)
+			if got.outcome != want || strings.Replace(got.body(), testScript, "", 1) != doc {
+				t.Errorf("%.60q…: %s, want %s", doc, got.outcome, want)
+			}
+		}
+	}
+}

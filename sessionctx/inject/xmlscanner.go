@@ -75,7 +75,13 @@ func (s *xmlScanner) finish() place {
 }
 
 // overflow answers for a document whose prefix has become too long.
-func (s *xmlScanner) overflow() place { return place{reason: PrefixTooLong} }
+func (s *xmlScanner) overflow() place {
+	if s.head > 0 && s.seen <= s.pos {
+		// Nothing but white space since.
+		return place{found: true, at: s.head}
+	}
+	return place{reason: PrefixTooLong}
+}
 
 // element looks at a whole tag.
 func (s *xmlScanner) element(tag []byte, end int) place {

@@ -34,7 +34,7 @@ func (w *world) Deliver(_ context.Context, b Batch) Outcome {
 	defer w.mu.Unlock()
 	id := b.Datasource + "/" + b.Name
 	if first, ok := w.bodies[id]; ok && first != string(b.Body) {
-		w.regrouped = append(w.regrouped, id)
+		w.regrouped = append(w.regrouped, fmt.Sprintf("%s:\n%sthen\n%s", id, first, b.Body))
 	}
 	w.bodies[id] = string(b.Body)
 	take := func() {

@@ -301,3 +301,30 @@ func TestSegmentDeletedByHandIsForgotten(t *testing.T) {
 		t.Errorf("%d sent, %d lost, %+v", r.count(), counter.lost.Load(), o.Stats())
 	}
 }
+
+// A start on a full disk must still be able to deliver, which is what frees it.
+func TestStartOnAFullDisk(t *testing.T) {
+	m := newMemFS()
+	o := mustOpen(t, m, Options{})
+	appendRows(t, o, "events_v1", 0, 3)
+	mustClose(t, o)
+	for path, n := range m.files {
+		if strings.HasSuffix(path, ".open") {
+			n.live = append(n.live, "torn"...)
+		}
+	}
+	m.failOn(func(op, _ string) error {
+		if op == "write" || op == "create" {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	o = mustOpen(t, m, Options{})
+	defer o.Close()
+	r := &recorder{}
+	o.SetSink(r)
+	waitFor(t, func() bool { return o.Stats().Rows == 0 })
+	if b := r.all(); len(b) != 1 || b[0].Rows != 3 {
+		t.Errorf("batches %+v", b)
+	}
+}

@@ -1,10 +1,12 @@
 package outbox
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,6 +20,15 @@ func (o *Outbox) recoverAll() error {
 	entries, err := o.fs.ReadDir(o.dir)
 	if err != nil {
 		return err
+	}
+	// A directory that is here need not be here after a power cut: an earlier
+	// process may have ended between making and syncing it.
+	if err := o.fs.SyncDir(o.dir); err != nil {
+		return err
+	}
+	for dir := o.dir; dir != filepath.Dir(dir); {
+		dir = filepath.Dir(dir)
+		_ = o.fs.SyncDir(dir) // may belong to somebody else, who keeps it by other means
 	}
 	for _, e := range entries {
 		if !e.dir || !validDatasource(e.name) {
@@ -170,12 +181,16 @@ func (o *Outbox) recoverOpen(q *queue, e dirEntry) error {
 // disk before they are sent, or a later start would send fewer. Without the
 // space for a copy, the old file is cut and synced in its place.
 func (o *Outbox) sealFound(q *queue, s *segment, path string, rows [][]byte) (*segment, error) {
-	if copied, err := o.writeSealed(q, s.name, rows); err == nil {
+	copied, err := o.writeSealed(q, s.name, rows)
+	if err == nil {
 		copied.sealedAt = s.sealedAt
 		if err := o.fs.SyncDir(q.dir); err != nil {
 			return nil, err
 		}
 		return copied, o.fs.Remove(path)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		return nil, err
 	}
 	if err := o.fs.Truncate(path, s.size); err != nil {
 		return nil, err

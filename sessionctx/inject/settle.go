@@ -1,0 +1,79 @@
+package inject
+
+import "strconv"
+
+// joinLimit is the largest rest of a chunk that is copied to go out in one
+// write with the script.
+const joinLimit = 128 << 10
+
+// settle sends header, prefix, script and rest, now that the place is known.
+func (w *ResponseWriter) settle(at place, doc, rest []byte) error {
+	defer w.letGo()
+	why := at.reason
+	if why == Pending {
+		out := takeBuffer()
+		defer out.release()
+		if why = w.inject(out, doc, at.at); why == Injected {
+			if len(rest) <= joinLimit {
+				out.b, rest = append(out.b, rest...), nil
+			}
+			return w.sendAll(out.b, rest)
+		}
+	}
+	if w.enc.active() {
+		doc, rest = w.enc.giveUp(), nil
+	}
+	w.pass(why)
+	return w.sendAll(doc, rest)
+}
+
+// inject puts doc with the script into out and sends the header, or says why it
+// cannot.
+func (w *ResponseWriter) inject(out *buffer, doc []byte, at int) Reason {
+	h := w.Header()
+	policies, nonce, ok := h[cspHeader], "", true
+	if w.opts.Cacheable {
+		nonce, ok = loaderAllowed(policies, w.req.host, w.req.https)
+	} else if len(policies) > 0 {
+		policies, nonce, ok = amendCSP(policies, w.opts.Nonce)
+	} else if w.opts.Nonce != nil {
+		nonce = w.opts.Nonce()
+	}
+	if !ok {
+		return CSP
+	}
+	out.b = append(out.b, doc[:at]...)
+	if w.opts.Script != nil {
+		out.b = w.opts.Script(out.b, nonce)
+	}
+	script := len(out.b) - at
+	if script == 0 {
+		return NoScript
+	}
+	out.b = append(out.b, doc[at:]...)
+
+	if len(policies) > 0 {
+		h[cspHeader] = policies
+	}
+	switch {
+	case w.enc.active():
+		delete(h, "Content-Length")
+		delete(h, "Content-Encoding")
+		w.enc.forget()
+	case w.length >= 0:
+		h["Content-Length"] = []string{strconv.FormatInt(w.length+int64(script), 10)}
+	default:
+		delete(h, "Content-Length")
+	}
+	if w.doc.charset != "" {
+		h["Content-Type"] = []string{withCharset(h.Get("Content-Type"), w.doc.charset)}
+	}
+	w.describe(h)
+	w.outcome = Injected
+	w.phase = phasePass
+	if w.opts.OnHeader != nil {
+		w.opts.OnHeader(h, true)
+	}
+	w.inner.WriteHeader(w.status)
+	return Injected
+}

@@ -1,0 +1,248 @@
+package tests
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binary is the Caddy under test, built once with the race detector.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "session-context-tests-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "caddy")
+	build := exec.Command("go", "build", "-race", "-tags", "nobadger,nomysql,nopgx", "-o", binary, "../xcaddy")
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "building the Caddy under test:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// caddy is a Caddy process with directories and ports of its own. They stay
+// the same over restarts.
+type caddy struct {
+	t     testing.TB
+	dir   string
+	site  string // http://127.0.0.1:port
+	admin string // 127.0.0.1:port
+	env   []string
+
+	cmd  *exec.Cmd
+	done chan struct{} // the process has ended
+	log  *logBuffer
+}
+
+// newCaddy makes a Caddy that is not started yet. In Caddyfiles SITE stands
+// for the site's address, PORT for its port, ADMIN for the admin's address and
+// DIR for the directory.
+func newCaddy(t testing.TB, env ...string) *caddy {
+	t.Helper()
+	c := &caddy{
+		t:     t,
+		dir:   t.TempDir(),
+		site:  "http://" + freeAddr(t),
+		admin: freeAddr(t),
+		log:   &logBuffer{},
+		env:   env,
+	}
+	t.Cleanup(func() {
+		c.kill()
+		if t.Failed() {
+			t.Logf("log of Caddy:\n%s", c.log.String())
+		}
+		if races := strings.Count(c.log.String(), "WARNING: DATA RACE"); races > 0 {
+			t.Errorf("the race detector found %d races in Caddy", races)
+		}
+	})
+	return c
+}
+
+// startCaddy makes and starts one.
+func startCaddy(t testing.TB, caddyfile string, env ...string) *caddy {
+	t.Helper()
+	c := newCaddy(t, env...)
+	c.write(caddyfile)
+	c.start()
+	return c
+}
+
+// globals are the global options that every Caddyfile here begins with; app
+// is the inside of the session_context block.
+func globals(app string) string {
+	return "{\n\tadmin ADMIN\n\tauto_https off\n\tpersist_config off\n\tgrace_period 2s\n\tsession_context {\n" + app + "\n\t}\n}\n"
+}
+
+func (c *caddy) expand(s string) string {
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(c.site, "http://"))
+	return strings.NewReplacer("SITE", c.site, "PORT", port, "ADMIN", c.admin, "DIR", c.dir).Replace(s)
+}
+
+func (c *caddy) path(name string) string { return filepath.Join(c.dir, name) }
+
+func (c *caddy) write(caddyfile string) {
+	c.t.Helper()
+	if err := os.WriteFile(c.path("Caddyfile"), []byte(c.expand(caddyfile)), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *caddy) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(binary, args...)
+	cmd.Dir = c.dir
+	cmd.Env = append(os.Environ(), "HOME="+c.dir, "XDG_DATA_HOME="+c.path("data"), "XDG_CONFIG_HOME="+c.path("config"))
+	cmd.Env = append(cmd.Env, c.env...)
+	return cmd
+}
+
+// start runs the process and waits until it serves.
+func (c *caddy) start() {
+	c.t.Helper()
+	c.cmd = c.command("run", "--config", c.path("Caddyfile"), "--adapter", "caddyfile")
+	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
+	if err := c.cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.done = make(chan struct{})
+	go func(cmd *exec.Cmd, done chan struct{}) {
+		cmd.Wait()
+		close(done)
+	}(c.cmd, c.done)
+	addr := strings.TrimPrefix(c.site, "http://")
+	eventually(c.t, 30*time.Second, "Caddy serves", func() error {
+		select {
+		case <-c.done:
+			c.t.Fatalf("Caddy ended at its start:\n%s", c.log.String())
+		default:
+		}
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
+}
+
+// kill ends the process as a power cut would.
+func (c *caddy) kill() {
+	if c.cmd == nil {
+		return
+	}
+	c.cmd.Process.Signal(syscall.SIGKILL)
+	<-c.done
+	c.cmd = nil
+}
+
+// stop ends it as an operator would.
+func (c *caddy) stop() {
+	c.t.Helper()
+	c.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-c.done:
+	case <-time.After(30 * time.Second):
+		c.t.Fatal("Caddy did not stop within 30 s")
+	}
+	c.cmd = nil
+}
+
+// reload gives the running process a new Caddyfile.
+func (c *caddy) reload(caddyfile string) {
+	c.t.Helper()
+	c.write(caddyfile)
+	out, err := c.command("reload", "--config", c.path("Caddyfile"), "--adapter", "caddyfile", "--address", c.admin, "--force").CombinedOutput()
+	if err != nil {
+		c.t.Fatalf("reload: %v\n%s", err, out)
+	}
+}
+
+// metric is the sum of a counter over all labels, as the admin API shows it.
+func (c *caddy) metric(name string) float64 {
+	c.t.Helper()
+	res, err := http.Get("http://" + c.admin + "/metrics")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	sum := 0.0
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, name); ok && (rest[0] == '{' || rest[0] == ' ') {
+			var v float64
+			fmt.Sscanf(rest[strings.LastIndexByte(strings.TrimSpace(rest), ' ')+1:], "%g", &v)
+			sum += v
+		}
+	}
+	return sum
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// eventually tries until there is no error.
+func eventually(t testing.TB, limit time.Duration, what string, try func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: not within %v: %v", what, limit, err)
+		case <-tick.C:
+		}
+	}
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
