@@ -143,8 +143,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.Keys != nil && a.Keys.Rotate != 0 {
 		rotate = time.Duration(a.Keys.Rotate)
 	}
-	if rotate < time.Hour {
-		return fmt.Errorf("keys rotate %v is less than 1h: nodes need time to learn of a new key", rotate)
+	if err := checkRotate(rotate); err != nil {
+		return err
 	}
 	a.ring = newKeyRing(ctx.Storage(), rotate, a.log.Named("keys"))
 

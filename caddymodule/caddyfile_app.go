@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -46,6 +47,9 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			return err
 		},
 		"sink": func() error {
+			if len(app.SinksRaw) > 0 {
+				return d.Err("sink stands twice in session_context: this version delivers to one; keep one")
+			}
 			raw, err := guest(d, "session_context.sinks", "sink")
 			app.SinksRaw = append(app.SinksRaw, raw)
 			return err
@@ -65,7 +69,15 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			if err := kb.end("keys"); err != nil {
 				return err
 			}
-			return kb.read(map[string]option{"rotate": kb.duration(&app.Keys.Rotate)})
+			return kb.read(map[string]option{"rotate": func() error {
+				if err := kb.duration(&app.Keys.Rotate)(); err != nil {
+					return err
+				}
+				if err := checkRotate(time.Duration(app.Keys.Rotate)); err != nil {
+					return d.WrapErr(err)
+				}
+				return nil
+			}})
 		},
 	}, "sink", "geo")
 	if err != nil {

@@ -29,6 +29,9 @@ func (b *block) read(options map[string]option, repeatable ...string) error {
 	for nesting := b.d.Nesting(); b.d.NextBlock(nesting); {
 		name := b.d.Val()
 		read, known := options[name]
+		if !known && len(options) == 0 {
+			return b.d.Errf("%s takes no options, '%s' was given", b.name, name)
+		}
 		if !known {
 			return b.d.Errf("unknown option '%s' in %s: known are %s", name, b.name, knownNames(options))
 		}

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -63,6 +64,7 @@ func init() {
 //		debug
 //	}
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next() // the directive's name; a matcher comes right after it
 	matcherSet, err := h.ExtractMatcherSet()
 	if err != nil {
 		return nil, err
@@ -178,7 +180,7 @@ func parseConsent(h httpcaddyfile.Helper, c *Campaign) error {
 				set, isMatcher, err := h.MatcherToken()
 				switch {
 				case err != nil:
-					return h.WrapErr(err)
+					return h.Errf("require: %w: define it in this site", err)
 				case !isMatcher && h.Val() == "always":
 					cs.RequireAlways = true
 				case !isMatcher || set == nil:
@@ -259,7 +261,7 @@ func parseSegment(h httpcaddyfile.Helper, c *Campaign) error {
 	for hasArg(h) {
 		set, isMatcher, err := h.MatcherToken()
 		if err != nil {
-			return h.WrapErr(err)
+			return h.Errf("segment %s: %w: define it in this site", s.ID, err)
 		}
 		if !isMatcher {
 			return h.Errf("segment %s has '%s' where a matcher like @mobile should be", s.ID, h.Val())
@@ -304,7 +306,7 @@ func parseABTest(d *caddyfile.Dispenser, c *Campaign) error {
 				return err
 			}
 			p, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
-			if err != nil || !strings.HasSuffix(s, "%") || p < 0 || p > 100 {
+			if err != nil || !strings.HasSuffix(s, "%") || !(p >= 0 && p <= 100) { // NaN is neither
 				return d.Errf("traffic '%s' is not a share between 0%% and 100%%", s)
 			}
 			t.Traffic = &p
@@ -312,8 +314,10 @@ func parseABTest(d *caddyfile.Dispenser, c *Campaign) error {
 		},
 		"status": b.choice("status", &t.Status, "running", "draft", "paused", "completed"),
 		"until": b.checked(&t.Until, func(s string) error {
-			_, err := parseUntil(s)
-			return err
+			if _, err := parseUntil(s); err != nil {
+				return fmt.Errorf("until %w", err)
+			}
+			return nil
 		}),
 		"winner": b.id("winner", &t.Winner),
 	}, "variant")

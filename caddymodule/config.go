@@ -214,7 +214,7 @@ func (c *Campaign) values() (*sessionctx.Campaign, error) {
 	if c.LegacyIDs != nil {
 		out.LegacyIDs = time.Duration(*c.LegacyIDs)
 		if out.LegacyIDs < 0 || out.LegacyIDs > 30*24*time.Hour {
-			return nil, fmt.Errorf("legacy_ids %v is not between 0 (off) and 30d", out.LegacyIDs)
+			return nil, fmt.Errorf("legacy_ids %s is not between 0 (off) and 30d", shortDuration(out.LegacyIDs))
 		}
 	}
 	identity, err := choice("identity", c.Identity, "cookie", "cookieless")
@@ -353,7 +353,7 @@ func (t *ABTest) values(c *sessionctx.Campaign) (*sessionctx.Test, error) {
 		}
 	}
 	if len(t.Variants) < 2 {
-		return nil, fmt.Errorf("ab_test %s has %d variants and needs two at least: add lines `variant <id> <weight>`, the control first", t.ID, len(t.Variants))
+		return nil, fmt.Errorf("ab_test %s needs two variants at least and has %d: add lines `variant <id> <weight>`, the control first", t.ID, len(t.Variants))
 	}
 	for _, v := range t.Variants {
 		if err := checkID("variant", v.ID); err != nil {
@@ -368,17 +368,25 @@ func (t *ABTest) values(c *sessionctx.Campaign) (*sessionctx.Test, error) {
 			}
 		}
 		if slices.ContainsFunc(out.Variants, func(o sessionctx.Variant) bool { return o.ID == v.ID }) {
-			return nil, fmt.Errorf("variant %s of ab_test %s is defined twice", v.ID, t.ID)
+			return nil, fmt.Errorf("variant %s of ab_test %s is defined twice: give each variant an id of its own", v.ID, t.ID)
 		}
 		out.Variants = append(out.Variants, sessionctx.Variant{ID: v.ID, Weight: v.Weight, LandingPageID: v.LandingPage})
 	}
 	if t.Winner != "" {
 		if !slices.ContainsFunc(out.Variants, func(o sessionctx.Variant) bool { return o.ID == t.Winner }) {
-			return nil, fmt.Errorf("winner %s of ab_test %s is none of its variants", t.Winner, t.ID)
+			return nil, fmt.Errorf("winner %s of ab_test %s is none of its variants: known are %s", t.Winner, t.ID, variantIDs(out.Variants))
 		}
 		out.Winner = t.Winner
 	}
 	return out, nil
+}
+
+func variantIDs(variants []sessionctx.Variant) string {
+	ids := make([]string, len(variants))
+	for i, v := range variants {
+		ids[i] = v.ID
+	}
+	return strings.Join(ids, ", ")
 }
 
 func parseUntil(s string) (time.Time, error) {
@@ -408,8 +416,19 @@ func checkAPIPath(s string) error {
 // checkOrigin wants scheme://host[:port] exactly, as browsers send Origin.
 func checkOrigin(option, s string) error {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || s != u.Scheme+"://"+u.Host || s != strings.ToLower(s) {
-		return fmt.Errorf("%s %q is not an exact origin: scheme and host in lower case and nothing behind them, like https://www.example.com", option, s)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.Contains(u.Host, "*") || u.User != nil || s != u.Scheme+"://"+u.Host || s != strings.ToLower(s) {
+		return fmt.Errorf("%s %q is not an exact origin: scheme and host in lower case, no wildcard and nothing behind them, like https://www.example.com", option, s)
+	}
+	if port := u.Port(); u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" || strings.HasSuffix(u.Host, ":") {
+		return fmt.Errorf("%s %q names the port that %s has anyway, which browsers leave out: so must this", option, s, u.Scheme)
+	}
+	return nil
+}
+
+// checkRotate wants an age that leaves nodes time to learn of a new key.
+func checkRotate(d time.Duration) error {
+	if d < time.Hour {
+		return fmt.Errorf("keys rotate %s is less than 1h: nodes need time to learn of a new key", shortDuration(d))
 	}
 	return nil
 }
@@ -431,7 +450,23 @@ func duration(option string, value caddy.Duration, otherwise, lowest, highest ti
 		d = otherwise
 	}
 	if d < lowest || d > highest {
-		return 0, fmt.Errorf("%s %v is not between %v and %v", option, d, lowest, highest)
+		return 0, fmt.Errorf("%s %s is not between %s and %s", option, shortDuration(d), shortDuration(lowest), shortDuration(highest))
 	}
 	return d, nil
+}
+
+// shortDuration writes a duration as an operator would: 25h, 400d.
+func shortDuration(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= 2*day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }

@@ -37,6 +37,11 @@ func (h *Handler) servePage(w http.ResponseWriter, r, original *http.Request, ne
 	if h.Inject == "loader" {
 		return h.serveLoader(w, r, next)
 	}
+	if r.Method == http.MethodHead {
+		// It mints nothing, and promises no length or validator that the
+		// page won't have.
+		return h.throughInjector(w, r, next, inject.Options{}, nil)
+	}
 	v, first, why := h.view(r, original)
 	if v == nil {
 		return h.untouched(w, r, next, why)
@@ -129,10 +134,6 @@ func (h *Handler) view(r, original *http.Request) (v *view, first bool, why inje
 	now := time.Now()
 	v = &view{handler: h, now: now, facts: h.app.facts(r, original, now)}
 	v.publishFacts(ctx)
-	if r.Method == http.MethodHead {
-		// HEAD mints nothing; its answer is a page's without a body.
-		return nil, false, inject.Head
-	}
 	ring, err := h.app.keys(ctx)
 	if err != nil {
 		return nil, false, reasonKeys

@@ -61,8 +61,9 @@ func (t *Test) takes(segment string) bool {
 }
 
 // assign gives the visitor's variants. held are those that a session or cookie
-// brought: they stay as long as the campaign knows them, whatever became of
-// weights, traffic and status since; only a declared winner replaces them.
+// brought: in segments that the test takes they stay as long as the campaign
+// knows them, whatever became of weights, traffic and status since; only a
+// declared winner replaces them.
 // subject is what the visitor is bucketed by.
 func (c *Campaign) assign(subject, segment string, held []Assignment, now time.Time) []Assignment {
 	if len(c.Tests) == 0 {
@@ -71,10 +72,11 @@ func (c *Campaign) assign(subject, segment string, held []Assignment, now time.T
 	out := make([]Assignment, 0, len(c.Tests))
 	for i := range c.Tests {
 		t := &c.Tests[i]
+		if !t.takes(segment) {
+			continue
+		}
 		if t.Winner != "" && t.Status != TestDraft {
-			if t.takes(segment) {
-				out = append(out, Assignment{t.ID, t.Winner})
-			}
+			out = append(out, Assignment{t.ID, t.Winner})
 			continue
 		}
 		if at := slices.IndexFunc(held, func(a Assignment) bool { return a.TestID == t.ID }); at >= 0 {
@@ -83,7 +85,7 @@ func (c *Campaign) assign(subject, segment string, held []Assignment, now time.T
 				continue
 			}
 		}
-		if t.Status != TestRunning || !t.takes(segment) || !t.Until.IsZero() && !now.Before(t.Until) {
+		if t.Status != TestRunning || !t.Until.IsZero() && !now.Before(t.Until) {
 			continue
 		}
 		if v, ok := t.bucket(subject); ok {

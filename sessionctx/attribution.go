@@ -131,6 +131,25 @@ func (a Attribution) Then(t Touch) Attribution {
 	return a
 }
 
+// shorten leaves out what matters least of an attribution that is too long to
+// carry: the frozen touch matters more than the latest, campaign parameters
+// more than click ids. It reports whether there was anything to leave out.
+func (a *Attribution) shorten() bool {
+	same := a.Current.Time == a.Original.Time && a.Current.SameSource(&a.Original)
+	switch {
+	case !same && len(a.Current.ClickIDs) > 0:
+		a.Current.ClickIDs = nil
+	case !same:
+		a.Current = a.Original
+	case len(a.Original.ClickIDs) > 0:
+		a.Original.ClickIDs = a.Original.ClickIDs[:len(a.Original.ClickIDs)-1]
+		a.Current = a.Original
+	default:
+		return false
+	}
+	return true
+}
+
 // CleanText returns s as valid UTF-8 without control characters, at most max
 // bytes long, cut between characters.
 func CleanText(s string, max int) string {

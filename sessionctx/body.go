@@ -183,6 +183,15 @@ func (b Body) CurrentAttribution(clickIDs []string, at int64) Attribution {
 	return Attribution{Original: t, Current: t, Source: AttributionClient}
 }
 
+// withoutQuery is a client's URL without what may name a person; its campaign
+// parameters have fields of their own.
+func withoutQuery(u string) string {
+	if at := strings.IndexAny(u, "?#"); at >= 0 {
+		return u[:at]
+	}
+	return u
+}
+
 func (b Body) touch(clickIDs []string) Touch {
 	t := Touch{
 		UTM: UTM{
@@ -194,8 +203,8 @@ func (b Body) touch(clickIDs []string) Touch {
 		},
 		Ref:         b.Text("ref", maxParam),
 		Source:      b.Text("source", maxParam),
-		Referrer:    b.Text("referrer", maxURL),
-		LandingPage: b.Text("landingPage", maxURL),
+		Referrer:    withoutQuery(b.Text("referrer", maxEventURL)),
+		LandingPage: withoutQuery(b.Text("landingPage", maxEventURL)),
 	}
 	for _, name := range clickIDs {
 		if v := b.Text(name, maxClickID); v != "" && len(t.ClickIDs) < maxClickIDs {

@@ -46,7 +46,8 @@ func (e *encoder) touch(t *Touch) {
 }
 
 func (e *encoder) attribution(a *Attribution) {
-	same := a.Original.Time == a.Current.Time && a.Original.SameSource(&a.Current)
+	same := a.Original.Time == a.Current.Time && a.Original.LandingPage == a.Current.LandingPage &&
+		a.Original.SameSource(&a.Current)
 	var flags uint64
 	if same {
 		flags |= 1
@@ -136,6 +137,10 @@ func (d *decoder) id() string {
 	}
 	var u id
 	copy(u[:], d.b)
+	if !u.wellFormed() {
+		d.fail()
+		return ""
+	}
 	d.b = d.b[idLen:]
 	return u.String()
 }
@@ -150,7 +155,7 @@ func (d *decoder) touch() (t Touch) {
 	}
 	if n := d.count(); n > 0 {
 		t.ClickIDs = make([]ClickID, 0, min(n, maxClickIDs))
-		for range n {
+		for i := 0; i < n && d.err == nil; i++ {
 			t.ClickIDs = append(t.ClickIDs, ClickID{Name: d.text(), Value: d.text()})
 		}
 	}
@@ -174,7 +179,7 @@ func (d *decoder) attribution() (a Attribution) {
 func (d *decoder) assignments() (as []Assignment) {
 	if n := d.count(); n > 0 {
 		as = make([]Assignment, 0, min(n, 16))
-		for range n {
+		for i := 0; i < n && d.err == nil; i++ {
 			as = append(as, Assignment{TestID: d.text(), VariantID: d.text()})
 		}
 	}

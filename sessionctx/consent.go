@@ -57,9 +57,10 @@ type Consent struct {
 	Source   ConsentSource
 }
 
-// DecideConsent weighs what the browser itself carries: an explicit choice,
-// ours before the reference manager's, then the signals that the campaign
-// respects, then the rule.
+// DecideConsent weighs what the browser itself carries: the newest explicit
+// choice, but nothing over a refusal that we recorded; the signals that the
+// campaign respects, unless the visitor told us yes in spite of them; then the
+// reference manager's choice, then the rule.
 func DecideConsent(rules *ConsentRules, required bool, f *Facts, ours, reference *Choice) Consent {
 	if rules == nil {
 		return Consent{Purposes: Purposes{true, true, true}, Source: ConsentNotRequired}
@@ -67,9 +68,9 @@ func DecideConsent(rules *ConsentRules, required bool, f *Facts, ours, reference
 	switch {
 	case ours != nil && (reference == nil || !ours.Analytics || ours.At >= reference.At):
 		return Consent{Purposes: ours.Purposes, Required: required, Source: ConsentChoice}
-	case rules.RespectGPC && f.GPC:
+	case ours == nil && rules.RespectGPC && f.GPC:
 		return Consent{Required: required, Source: ConsentGPC}
-	case rules.RespectDNT && f.DNT:
+	case ours == nil && rules.RespectDNT && f.DNT:
 		return Consent{Required: required, Source: ConsentDNT}
 	case reference != nil:
 		return Consent{Purposes: reference.Purposes, Required: required, Source: ConsentReference}

@@ -1,6 +1,10 @@
 package sessionctx
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // Cookie is a cookie that a request carried or an answer sets.
 type Cookie struct {
@@ -81,22 +85,27 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 	names := c.CookieNames(secure)
 	var attributionUser string
 	var reference []string
+	present := func(name string) {
+		if !slices.Contains(got.Present, name) {
+			got.Present = append(got.Present, name)
+		}
+	}
 	for _, ck := range cookies {
 		switch ck.Name {
 		case names.User:
-			got.Present = append(got.Present, ck.Name)
+			present(ck.Name)
 			if got.User == nil {
 				got.User = r.openUser(ck.Value, c)
 			}
 		case names.Session:
-			got.Present = append(got.Present, ck.Name)
+			present(ck.Name)
 			if got.Session == nil {
 				if s, err := r.openSession(sealSession, ck.Value); err == nil && s.Campaign == c.CampaignRef {
 					got.Session = s
 				}
 			}
 		case names.Attribution:
-			got.Present = append(got.Present, ck.Name)
+			present(ck.Name)
 			if got.Attribution == nil {
 				attributionUser, got.Attribution = r.openAttribution(ck.Value, c, now)
 			}
@@ -107,10 +116,8 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 		case ReferenceConsentCookie:
 			reference = append(reference, ck.Value)
 		default:
-			for _, n := range c.ReferenceCookies() {
-				if ck.Name == n {
-					got.Present = append(got.Present, n)
-				}
+			if strings.HasPrefix(ck.Name, "frbzz_") && slices.Contains(c.ReferenceCookies(), ck.Name) {
+				present(ck.Name)
 			}
 		}
 	}
@@ -185,6 +192,7 @@ func (r *Ring) openAttribution(v string, c *Campaign, now int64) (user string, a
 	return user, &got
 }
 
+// sealAttribution leaves out what doesn't fit a cookie.
 func (r *Ring) sealAttribution(s *Session, now int64) (string, error) {
 	a := s.Attribution
 	for {
@@ -195,17 +203,8 @@ func (r *Ring) sealAttribution(s *Session, now int64) (string, error) {
 		e.id(s.UserID)
 		e.attribution(&a)
 		sealed, err := r.seal(sealAttribution, e.b, now)
-		if err != nil || len(sealed) <= maxCookie {
+		if err != nil || len(sealed) <= maxCookie || !a.shorten() {
 			return sealed, err
-		}
-		// Two paid touches with long click ids: the frozen one matters
-		// more than the latest.
-		if len(a.Current.ClickIDs) > 0 && !a.Current.SameSource(&a.Original) {
-			a.Current.ClickIDs = nil
-		} else {
-			a.Current = a.Original
-			a.Original.ClickIDs = a.Original.ClickIDs[:max(0, len(a.Original.ClickIDs)-1)]
-			a.Current.ClickIDs = a.Original.ClickIDs
 		}
 	}
 }
@@ -286,7 +285,7 @@ func (v *Visit) cookies(r *Ring, secure bool, now int64) ([]Cookie, error) {
 	}
 
 	if had := v.carried.Session; had == nil || had.ID != s.ID {
-		sealed, err := r.seal(sealSession, s.encode(false), now)
+		sealed, err := r.sealSession(sealSession, s, false, maxCookie, now)
 		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
 		if err := add(names.Session, sealed, err, age); err != nil {
 			return nil, err
@@ -303,27 +302,40 @@ func (v *Visit) cookies(r *Ring, secure bool, now int64) ([]Cookie, error) {
 	return out, nil
 }
 
-// maxSticky bounds the variants that a user cookie carries; tests of several
-// campaigns of a workspace share it.
-const maxSticky = 16
+// Bounds on the variants that a user cookie carries, in number and in bytes of
+// their ids: tests of several campaigns of a workspace share the cookie, and
+// one that is too long would not be set at all.
+const (
+	maxSticky      = 16
+	maxStickyBytes = 1800
+)
 
-// mergeAssignments puts newer assignments over older ones.
+// mergeAssignments puts newer assignments over older ones; beyond the bounds
+// the oldest go first, then the last of the newer.
 func mergeAssignments(older, newer []Assignment) []Assignment {
+	size := 0
+	fits := func(a Assignment, n int) bool {
+		size += len(a.TestID) + len(a.VariantID)
+		return n < maxSticky && size <= maxStickyBytes
+	}
+	for i, a := range newer {
+		if !fits(a, i) {
+			newer, older = newer[:i], nil
+			break
+		}
+	}
 	out := make([]Assignment, 0, len(older)+len(newer))
-	for _, o := range older {
-		replaced := false
-		for _, n := range newer {
-			replaced = replaced || n.TestID == o.TestID
+	for _, a := range slices.Backward(older) {
+		if slices.ContainsFunc(newer, func(n Assignment) bool { return n.TestID == a.TestID }) {
+			continue
 		}
-		if !replaced {
-			out = append(out, o)
+		if !fits(a, len(newer)+len(out)) {
+			break
 		}
+		out = append(out, a)
 	}
-	out = append(out, newer...)
-	if len(out) > maxSticky {
-		out = out[len(out)-maxSticky:]
-	}
-	return out
+	slices.Reverse(out)
+	return append(out, newer...)
 }
 
 // sameAssignments reports whether both name the same variants, in any order.

@@ -52,8 +52,11 @@ func parseID(s string) (u id, ok bool) {
 		u[at] = hi<<4 | lo
 		at++
 	}
-	return u, u[6]>>4 == 8 && u[8]>>6 == 2
+	return u, u.wellFormed()
 }
+
+// wellFormed reports whether version and variant are those of our ids.
+func (u *id) wellFormed() bool { return u[6]>>4 == 8 && u[8]>>6 == 2 }
 
 // unhex returns the value of a lower-case hexadecimal digit, 255 for others:
 // one id has one spelling.

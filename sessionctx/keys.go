@@ -97,8 +97,9 @@ func (r *Ring) Marshal() ([]byte, error) {
 }
 
 // Rotate returns a ring with one more key, used from PublishAhead after now.
+// It is the newest one even where a clock was set back since the last.
 func (r *Ring) Rotate(random io.Reader, now int64) (*Ring, error) {
-	k, err := newRingKey(random, now+PublishAhead)
+	k, err := newRingKey(random, max(now+PublishAhead, r.NewestKeyAt()+1))
 	if err != nil {
 		return nil, err
 	}
@@ -175,14 +176,14 @@ func buildRing(f ringFile) (*Ring, error) {
 		from []ringKey
 		to   *[]*key
 	}{{f.Keys, &r.keys}, {f.User, &r.user}} {
-		for _, rk := range part.from {
+		for i, rk := range part.from {
 			k, err := buildKey(rk)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("key %d of %d in the ring is damaged: %w", i+1, len(part.from), err)
 			}
 			*part.to = append(*part.to, k)
 		}
-		slices.SortFunc(*part.to, func(a, b *key) int {
+		slices.SortStableFunc(*part.to, func(a, b *key) int {
 			return cmp.Compare(a.secret.NotBefore, b.secret.NotBefore)
 		})
 	}
@@ -194,7 +195,9 @@ func buildRing(f ringFile) (*Ring, error) {
 func buildKey(rk ringKey) (*key, error) {
 	secret, err := base64.RawURLEncoding.DecodeString(rk.Secret)
 	if err != nil || len(secret) != secretLen || len(rk.ID) != keyIDTextLen {
-		return nil, fmt.Errorf("key %q of the ring is damaged: want %d characters of id and %d bytes of secret", CleanText(rk.ID, 2*keyIDTextLen), keyIDTextLen, secretLen)
+		// Nothing is quoted: in a ring edited by hand a secret may stand
+		// where the id belongs.
+		return nil, fmt.Errorf("want %d characters of id and %d bytes of secret", keyIDTextLen, secretLen)
 	}
 	derive := func(use string, n int) []byte {
 		b, err := hkdf.Key(sha256.New, secret, nil, "session_context "+use, n)

@@ -96,7 +96,12 @@ func SessionRow(c *Campaign, s *Session, f *Facts) []byte {
 	o.str("original_session_id", s.OriginalID)
 	o.time("original_timestamp", s.OriginalAt)
 	o.null("visitor_day")
-	o.str("attribution_source", string(s.Attribution.Source))
+	source := s.Attribution.Source
+	if source == "" {
+		// The session's first touch is lost: nobody's word but ours.
+		source = AttributionServer
+	}
+	o.str("attribution_source", string(source))
 	o.orNull("original_utm_source", orig.UTM.Source)
 	o.orNull("original_utm_medium", orig.UTM.Medium)
 	o.orNull("original_utm_campaign", orig.UTM.Campaign)

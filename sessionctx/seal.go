@@ -1,8 +1,10 @@
 package sessionctx
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // purpose is what a sealed value may be used for. Each has keys of its own:
@@ -49,9 +51,23 @@ func (r *Ring) open(p purpose, sealed string) ([]byte, error) {
 	if k == nil {
 		return nil, errSeal
 	}
+	if !canonicalSeal(sealed[keyIDTextLen+1:]) {
+		return nil, errSeal
+	}
 	var plain []byte
 	if k.seals[p].Decode(purposeNames[p], sealed[keyIDTextLen+1:], &plain) != nil {
 		return nil, errSeal
 	}
 	return plain, nil
+}
+
+// canonicalSeal reports whether s is base64 in the one spelling that we write.
+// The decoder skips line breaks and the last digit's unused bits, and no
+// altered value shall open.
+func canonicalSeal(s string) bool {
+	if len(s)%4 != 0 || strings.ContainsAny(s, "\r\n") {
+		return false
+	}
+	_, err := base64.URLEncoding.Strict().DecodeString(s[max(0, len(s)-4):])
+	return err == nil
 }

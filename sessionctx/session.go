@@ -170,7 +170,7 @@ func decodeSession(b []byte) (*Session, error) {
 // SealToken gives the token that proves the session to the API with no
 // cookie. It holds the session's whole state.
 func (r *Ring) SealToken(s *Session, now int64) (string, error) {
-	return r.seal(sealToken, s.encode(true), now)
+	return r.sealSession(sealToken, s, true, maxSealed, now)
 }
 
 // OpenToken is SealToken's inverse; an expired session opens too.
@@ -193,7 +193,27 @@ func (r *Ring) openSession(p purpose, sealed string) (*Session, error) {
 
 // SealState gives the session as it is kept in the store.
 func (r *Ring) SealState(s *Session, now int64) (string, error) {
-	return r.seal(sealState, s.encode(true), now)
+	return r.sealSession(sealState, s, true, maxSealed, now)
+}
+
+// sealSession leaves out what would make the sealed session longer than max.
+func (r *Ring) sealSession(p purpose, s *Session, withAttribution bool, max int, now int64) (string, error) {
+	short := *s
+	for {
+		sealed, err := r.seal(p, short.encode(withAttribution), now)
+		if err != nil || len(sealed) <= max {
+			return sealed, err
+		}
+		n := len(short.Assignments)
+		switch {
+		case withAttribution && short.Attribution.shorten():
+		case n > 1:
+			// The first is the one that columns name.
+			short.Assignments = short.Assignments[:n-1]
+		default:
+			return sealed, nil
+		}
+	}
 }
 
 // OpenState is SealState's inverse.

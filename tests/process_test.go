@@ -92,7 +92,7 @@ func startCaddy(t testing.TB, caddyfile string, env ...string) *caddy {
 // globals are the global options that every Caddyfile here begins with; app
 // is the inside of the session_context block.
 func globals(app string) string {
-	return "{\n\tadmin ADMIN\n\tauto_https off\n\tpersist_config off\n\tgrace_period 2s\n\tsession_context {\n" + app + "\n\t}\n}\n"
+	return "{\n\tadmin ADMIN\n\tauto_https off\n\tpersist_config off\n\tsession_context {\n" + app + "\n\t}\n}\n"
 }
 
 func (c *caddy) expand(s string) string {

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Agents that visitors of the tests use.
@@ -29,6 +30,7 @@ type visitor struct {
 // newVisitor has a cookie jar if cookies is true.
 func newVisitor(t testing.TB, site, agent string, cookies bool) *visitor {
 	v := &visitor{t: t, site: site, agent: agent, client: &http.Client{
+		Timeout:       30 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	if cookies {

@@ -3,6 +3,8 @@ package outbox
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -327,4 +329,37 @@ func TestStartOnAFullDisk(t *testing.T) {
 	if b := r.all(); len(b) != 1 || b[0].Rows != 3 {
 		t.Errorf("batches %+v", b)
 	}
+}
+
+func TestDirectoryDeletedByHandIsMadeAgain(t *testing.T) {
+	dir := t.TempDir()
+	counter := &committed{}
+	o, err := Open(dir, Options{SegmentRows: 2, Observer: counter})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	appendRows(t, o, "events_v1", 0, 3)
+	if err := os.RemoveAll(filepath.Join(dir, "events_v1")); err != nil {
+		t.Fatal(err)
+	}
+	failed := 0
+	for i := range 10 { // rows for a file that has no name are nobody's
+		if o.Append(context.Background(), row("events_v1", 10+i)) != nil {
+			failed++
+		}
+	}
+	appendRows(t, o, "events_v1", 20, 24)
+	got := contents(t, o, "events_v1")
+	for i := 20; i < 24; i++ {
+		if !got[string(row("events_v1", i).JSON)] {
+			t.Errorf("row %d is not there; %d appends failed; got %v", i, failed, got)
+		}
+	}
+	r := &recorder{}
+	o.SetSink(r)
+	if err := o.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return o.Stats().Rows == 0 })
 }

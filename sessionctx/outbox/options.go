@@ -125,8 +125,9 @@ type Observer interface {
 	Delivered(datasource string, rows, quarantined int)
 	// Retried: a try failed and will be repeated with the same bytes.
 	Retried(datasource string, reason error)
-	// DeadLettered: rows (or damaged lines) left the queue for dead letters.
-	DeadLettered(datasource string, rows int, reason string)
+	// DeadLettered: rows (or damaged lines) went to the dead letters; kind is
+	// one of the Letter constants. Copies are also counted by Delivered.
+	DeadLettered(datasource string, rows int, kind string)
 	// Dropped: rows are gone: DropOldest, or added rows that could not be
 	// written. Never rows that Append acknowledged under Refuse.
 	Dropped(datasource string, rows int, reason error)

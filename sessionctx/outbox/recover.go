@@ -45,6 +45,10 @@ func (o *Outbox) recoverAll() error {
 }
 
 func (o *Outbox) recoverQueue(q *queue) error {
+	// No file is removed for the sake of another whose name may be forgotten.
+	if err := o.fs.SyncDir(q.dir); err != nil {
+		return err
+	}
 	entries, err := o.fs.ReadDir(q.dir)
 	if err != nil {
 		return err

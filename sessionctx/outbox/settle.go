@@ -3,7 +3,6 @@ package outbox
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 
 	"go.uber.org/zap"
@@ -51,7 +50,7 @@ func (o *Outbox) buryLoud(q *queue, s *segment, kind string, why error) error {
 // unlink removes a delivered segment. Its name is synced away so that a crash
 // does not send it again; if that fails it may, with the same bytes.
 func (o *Outbox) unlink(q *queue, s *segment) error {
-	if err := o.fs.Remove(filepath.Join(q.dir, s.file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := existing(o.fs.Remove(filepath.Join(q.dir, s.file))); err != nil {
 		return err
 	}
 	_ = o.fs.SyncDir(q.dir)

@@ -1,0 +1,60 @@
+# make run    a demo on http://localhost:8080/ ; needs Go, nothing else
+# make test   everything that is checked; installs what the tests need
+# Both work from a fresh checkout. The other targets: setup, lint, build,
+# bench, fuzz.
+
+# Without three storage drivers that Caddy's modules bring and nobody uses
+# here, the binary is smaller and builds faster. Caddy works the same.
+TAGS := nobadger,nomysql,nopgx
+export GOFLAGS := -tags=$(TAGS) -buildvcs=false
+
+# Its findings depend on the version, so that is fixed. It knows Go 1.26.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# How long each fuzz target runs: make fuzz FUZZTIME=10m
+FUZZTIME ?= 30s
+# What is measured: make bench BENCH=Inject
+BENCH ?= .
+
+.PHONY: run build setup test lint bench fuzz bin/caddy
+
+run: bin/caddy
+	@scripts/run.sh bin/caddy Caddyfile.example
+
+build: bin/caddy
+
+bin/caddy:
+	@mkdir -p bin
+	go build -o $@ ./xcaddy
+
+setup:
+	@scripts/setup.sh
+
+# A finding of lint does not keep the tests from running; it fails the target
+# all the same. What Caddy keeps by default goes to .cache, not to your home.
+test: setup
+	@rm -rf .cache/test-data
+	@failed=0; \
+	$(MAKE) --no-print-directory lint || { failed=1; echo "lint failed, see above; the tests run all the same"; }; \
+	echo "go test -race ./..."; \
+	XDG_DATA_HOME="$(CURDIR)/.cache/test-data" go test -race -count=1 -timeout 15m ./... || failed=1; \
+	exit $$failed
+
+lint: bin/caddy
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	@echo "gofmt -l"; unformatted=$$(gofmt -l .); \
+	test -z "$$unformatted" || { echo "gofmt -w would change:"; echo "$$unformatted"; exit 1; }
+	@echo "caddy fmt --diff Caddyfile.example"; changes=$$(bin/caddy fmt --diff Caddyfile.example 2>&1) || { echo "$$changes"; exit 1; }
+
+# Benchmarks stand beside the code they measure; whole programs that measure a
+# running Caddy go into tests/bench, each a main package that prints its table.
+bench:
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
+	@for program in tests/bench/*/; do \
+		test -d "$$program" || continue; \
+		echo "go run ./$$program"; go run "./$$program" || exit 1; \
+	done
+
+fuzz:
+	@scripts/fuzz.sh $(FUZZTIME)

@@ -1,0 +1,574 @@
+package caddymodule_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// A mistake in a Caddyfile is answered with its file and line, what was found
+// there, and what to write instead.
+type mistake struct {
+	name, text, want string
+}
+
+func TestMistakesInASiteAreExplained(t *testing.T) {
+	const site = ":80 {\n\t@eu vars session.geo.is_eu true\n\n\tsession_context {\n\t\tworkspace ws\n\t\tproject pr\n\t\tcampaign cmp\n"
+	explained(t, site, "\t}\n}\n", siteMistakes) // text begins in line 8
+}
+
+func TestMistakesAmongTheGlobalOptionsAreExplained(t *testing.T) {
+	explained(t, "{\n\tsession_context {\n", "\t}\n}\n", globalMistakes) // text begins in line 3
+}
+
+func TestMistakesInWholeCaddyfilesAreExplained(t *testing.T) {
+	explained(t, "", "", wholeMistakes)
+}
+
+func explained(t *testing.T, before, after string, mistakes []mistake) {
+	t.Helper()
+	seen := map[string]bool{}
+	for _, m := range mistakes {
+		if seen[m.name] {
+			t.Errorf("two mistakes are named %q", m.name)
+		}
+		seen[m.name] = true
+		t.Run(m.name, func(t *testing.T) {
+			_, err := tryAdapt(before + strings.TrimSuffix(m.text, "\n") + "\n" + after)
+			if err == nil {
+				t.Fatalf("no error, want %q", m.want)
+			}
+			_, got, _ := strings.Cut(err.Error(), "': ") // parsing caddyfile tokens for '…':
+			if got != m.want {
+				t.Errorf("got  %s\nwant %s", got, m.want)
+			}
+			if len(strings.TrimSpace(got)) == 0 {
+				t.Errorf("the error has another form: %v", err)
+			}
+		})
+	}
+}
+
+var siteMistakes = []mistake{
+	{"an unknown option", "sesion_duration 30m", "unknown option 'sesion_duration' in session_context: known are ab_test, allow_origin, api_base_url, api_path, attribution_window, before_consent, campaign, campaign_environment, client, consent, debug, environment, identity, inject, landing_page, legacy_ids, log_ids, project, rate_limit, segment, session_duration, variable, visit, workspace, at Caddyfile:8"},
+	{"an unknown option in consent", `consent {
+	requires always
+}`, "unknown option 'requires' in consent: known are google_consent_mode, localization, privacy_policy, require, respect, terms, user_cookie, at Caddyfile:9"},
+	{"an unknown option in a segment", `segment all {
+	page lp_2
+}`, "unknown option 'page' in segment all: known are landing_page, at Caddyfile:9"},
+	{"an unknown option in an ab_test", `ab_test hero {
+	variants 2
+}`, "unknown option 'variants' in ab_test hero: known are segment, status, traffic, until, variant, winner, at Caddyfile:9"},
+	{"an unknown option in a variant", `ab_test hero {
+	variant a 1 {
+		page lp_2
+	}
+}`, "unknown option 'page' in variant a: known are landing_page, at Caddyfile:10"},
+	{"an option twice", `session_duration 30m
+session_duration 40m`, "session_duration stands twice in session_context, first in line 8: keep one, at Caddyfile:9"},
+	{"campaign twice", "campaign other", "campaign stands twice in session_context, first in line 7: keep one, at Caddyfile:8"},
+	{"consent twice", `consent {
+	require always
+}
+consent {
+	require always
+}`, "consent stands twice in session_context, first in line 8: keep one, at Caddyfile:11"},
+	{"require twice", `consent {
+	require @eu
+	require always
+}`, "require stands twice in consent, first in line 9: keep one, at Caddyfile:10"},
+	{"traffic twice", `ab_test hero {
+	variant a 1
+	variant b 1
+	traffic 50%
+	traffic 60%
+}`, "traffic stands twice in ab_test hero, first in line 11: keep one, at Caddyfile:12"},
+	{"a segment defined twice", `segment m @eu
+segment m @eu`, "segment m is defined twice: give each segment an id of its own, at Caddyfile:4"},
+	{"a test defined twice", `ab_test hero {
+	variant a 1
+	variant b 1
+}
+ab_test hero {
+	variant a 1
+	variant b 1
+}`, "ab_test hero is defined twice: give each test an id of its own, at Caddyfile:4"},
+	{"a variant defined twice", `ab_test hero {
+	variant a 1
+	variant a 2
+}`, "variant a of ab_test hero is defined twice: give each variant an id of its own, at Caddyfile:4"},
+	{"a value that is missing", "session_duration", "session_duration wants one value and has none, at Caddyfile:8"},
+	{"a value that is empty", `landing_page ""`, "landing_page has an empty value: give one, or leave the line out, at Caddyfile:8"},
+	{"a duration without a unit", "session_duration 30", "session_duration '30' is not a positive duration like 30m, 12h or 30d, at Caddyfile:8"},
+	{"a duration that is a word", "attribution_window month", "attribution_window 'month' is not a positive duration like 30m, 12h or 30d, at Caddyfile:8"},
+	{"a negative duration", "session_duration -5m", "session_duration '-5m' is not a positive duration like 30m, 12h or 30d, at Caddyfile:8"},
+	{"a duration of zero", "session_duration 0s", "session_duration '0s' is not a positive duration like 30m, 12h or 30d, at Caddyfile:8"},
+	{"a session that is too long", "session_duration 25h", "session_duration 25h is not between 1s and 24h, at Caddyfile:4"},
+	{"a session that is too short", "session_duration 10ms", "session_duration 10ms is not between 1s and 24h, at Caddyfile:4"},
+	{"an attribution window shorter than a session", "attribution_window 10m", "attribution_window 10m is not between 30m and 400d, at Caddyfile:4"},
+	{"an attribution window longer than cookies live", "attribution_window 500d", "attribution_window 500d is not between 30m and 400d, at Caddyfile:4"},
+	{"legacy_ids that are no duration", "legacy_ids on", "legacy_ids 'on' is not a positive duration like 30m, 12h or 30d, at Caddyfile:8"},
+	{"legacy_ids that are too long", "legacy_ids 31d", "legacy_ids 31d is not between 0 (off) and 30d, at Caddyfile:4"},
+	{"a user_cookie that is no duration", `consent {
+	user_cookie forever
+}`, "user_cookie 'forever' is not a positive duration like 395d, at Caddyfile:9"},
+	{"a user_cookie without one", `consent {
+	user_cookie
+}`, "user_cookie wants a duration like 395d, at Caddyfile:9"},
+	{"a user_cookie with another word", `consent {
+	user_cookie 30d sliding
+}`, "user_cookie has 'sliding' behind its duration: only `fixed` may stand there, at Caddyfile:9"},
+	{"a user_cookie longer than browsers keep it", `consent {
+	user_cookie 401d
+}`, "user_cookie 401d is not between 1h and 400d, at Caddyfile:4"},
+	{"a bad id of landing_page", "landing_page lp/1", `landing_page: id "lp/1" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:4`},
+	{"an id that is too long", "landing_page aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggggg", `landing_page: id "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggggg" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:4`},
+	{"a bad id of a segment", "segment every.one", `segment: id "every.one" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:8`},
+	{"a bad id of a test", `ab_test "the hero" {
+	variant a 1
+	variant b 1
+}`, `ab_test: id "the hero" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:8`},
+	{"a bad id of a variant", `ab_test hero {
+	variant a:1 1
+	variant b 1
+}`, `variant: id "a:1" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:9`},
+	{"a bad landing_page of a segment", `segment all {
+	landing_page lp/2
+}`, `landing_page: id "lp/2" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:9`},
+	{"a bad landing_page of a variant", `ab_test hero {
+	variant a 1 {
+		landing_page lp/2
+	}
+	variant b 1
+}`, `landing_page: id "lp/2" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:10`},
+	{"an unknown matcher of a segment", "segment m @nobody", "segment m: unrecognized matcher name: @nobody: define it in this site, at Caddyfile:8"},
+	{"a word where a segment's matcher should be", "segment m everyone", "segment m has 'everyone' where a matcher like @mobile should be, at Caddyfile:8"},
+	{"a segment without an id", "segment", "segment wants an id, and a matcher unless it takes everyone: segment <id> [<matcher>], at Caddyfile:8"},
+	{"a segment without matcher that is not last", `segment all
+segment eu @eu`, "segment all has no matcher and takes everyone, so segment eu after it never matches: put it last, at Caddyfile:4"},
+	{"an unknown matcher in require", `consent {
+	require @nobody
+}`, "require: unrecognized matcher name: @nobody: define it in this site, at Caddyfile:9"},
+	{"a word that is no matcher in require", `consent {
+	require sometimes
+}`, "require 'sometimes' is neither `always` nor a matcher like @eu, at Caddyfile:9"},
+	{"an empty require", `consent {
+	require
+}`, "require wants `always` or matchers: name who must be asked for consent, at Caddyfile:9"},
+	{"require with always and a matcher", `consent {
+	require always @eu
+}`, "require has `always` and matchers too: keep one, at Caddyfile:9"},
+	{"an empty respect", `consent {
+	respect
+}`, "respect wants gpc, dnt or both, or none alone, at Caddyfile:9"},
+	{"an unknown signal in respect", `consent {
+	respect gpc dnr
+}`, "respect 'dnr' is unknown: known are gpc and dnt, or none alone, at Caddyfile:9"},
+	{"none beside a signal in respect", `consent {
+	respect none gpc
+}`, "respect 'none' is unknown: known are gpc and dnt, or none alone, at Caddyfile:9"},
+	{"a privacy_policy that is no URL", `consent {
+	privacy_policy example.com/privacy
+}`, `privacy_policy "example.com/privacy" is not a URL of http or https, or a path that begins with /, at Caddyfile:4`},
+	{"terms that are no URL", `consent {
+	terms javascript:alert(1)
+}`, `terms "javascript:alert(1)" is not a URL of http or https, or a path that begins with /, at Caddyfile:4`},
+	{"localization neither on nor off", `consent {
+	localization yes
+}`, "localization 'yes' is neither on nor off, at Caddyfile:9"},
+	{"an unknown segment in a test", `segment all
+ab_test hero {
+	segment mobile
+	variant a 1
+	variant b 1
+}`, "ab_test hero names segment mobile, which the campaign does not define: add a line `segment mobile`, or leave it out, at Caddyfile:4"},
+	{"a test without an id", `ab_test {
+	variant a 1
+	variant b 1
+}`, "ab_test wants an id: ab_test <id> { … }, at Caddyfile:8"},
+	{"an empty segment in a test", `ab_test hero {
+	segment
+	variant a 1
+	variant b 1
+}`, "segment of ab_test hero names none: name segments, or leave the line out for all, at Caddyfile:9"},
+	{"a test without variants", "ab_test hero", "ab_test hero needs two variants at least and has 0: add lines `variant <id> <weight>`, the control first, at Caddyfile:4"},
+	{"a test with one variant", `ab_test hero {
+	variant a 1
+}`, "ab_test hero needs two variants at least and has 1: add lines `variant <id> <weight>`, the control first, at Caddyfile:4"},
+	{"a variant without an id", `ab_test hero {
+	variant
+}`, "variant wants an id and a weight: variant <id> <weight>, at Caddyfile:9"},
+	{"a variant without a weight", `ab_test hero {
+	variant a
+}`, "the weight of variant a is missing a number, at Caddyfile:9"},
+	{"a weight of zero", `ab_test hero {
+	variant a 0
+	variant b 1
+}`, "the weight of variant a '0' is not a whole number of at least 1, at Caddyfile:9"},
+	{"a negative weight", `ab_test hero {
+	variant a -1
+	variant b 1
+}`, "the weight of variant a '-1' is not a whole number of at least 1, at Caddyfile:9"},
+	{"a weight with a fraction", `ab_test hero {
+	variant a 0.5
+	variant b 1
+}`, "the weight of variant a '0.5' is not a whole number of at least 1, at Caddyfile:9"},
+	{"a weight that is too large", `ab_test hero {
+	variant a 1000001
+	variant b 1
+}`, "weight 1000001 of variant a is not between 1 and 1000000: leave a variant out that nobody should get, at Caddyfile:4"},
+	{"traffic without a percent sign", `ab_test hero {
+	variant a 1
+	variant b 1
+	traffic 50
+}`, "traffic '50' is not a share between 0% and 100%, at Caddyfile:11"},
+	{"traffic beyond all", `ab_test hero {
+	variant a 1
+	variant b 1
+	traffic 101%
+}`, "traffic '101%' is not a share between 0% and 100%, at Caddyfile:11"},
+	{"traffic that is no number", `ab_test hero {
+	variant a 1
+	variant b 1
+	traffic NaN%
+}`, "traffic 'NaN%' is not a share between 0% and 100%, at Caddyfile:11"},
+	{"an unknown status", `ab_test hero {
+	variant a 1
+	variant b 1
+	status live
+}`, `status "live" is unknown: known are running, draft, paused, completed, at Caddyfile:11`},
+	{"until that is no date", `ab_test hero {
+	variant a 1
+	variant b 1
+	until tomorrow
+}`, `until "tomorrow" is neither a date like 2027-01-31 nor a time like 2027-01-31T12:00:00Z, at Caddyfile:11`},
+	{"until in another layout", `ab_test hero {
+	variant a 1
+	variant b 1
+	until 31.01.2027
+}`, `until "31.01.2027" is neither a date like 2027-01-31 nor a time like 2027-01-31T12:00:00Z, at Caddyfile:11`},
+	{"a winner that is no variant", `ab_test hero {
+	variant a 1
+	variant b 1
+	winner c
+}`, "winner c of ab_test hero is none of its variants: known are a, b, at Caddyfile:4"},
+	{"an origin without a scheme", "allow_origin www.example.com", `allow_origin "www.example.com" is not an exact origin: scheme and host in lower case, no wildcard and nothing behind them, like https://www.example.com, at Caddyfile:8`},
+	{"an origin with a path", "allow_origin https://www.example.com/", `allow_origin "https://www.example.com/" is not an exact origin: scheme and host in lower case, no wildcard and nothing behind them, like https://www.example.com, at Caddyfile:8`},
+	{"an origin with a wildcard host", "allow_origin https://*.example.com", `allow_origin "https://*.example.com" is not an exact origin: scheme and host in lower case, no wildcard and nothing behind them, like https://www.example.com, at Caddyfile:8`},
+	{"an origin in capitals", "allow_origin https://WWW.example.com", `allow_origin "https://WWW.example.com" is not an exact origin: scheme and host in lower case, no wildcard and nothing behind them, like https://www.example.com, at Caddyfile:8`},
+	{"the second of two origins", "allow_origin https://www.example.com null", `allow_origin "null" is not an exact origin: scheme and host in lower case, no wildcard and nothing behind them, like https://www.example.com, at Caddyfile:8`},
+	{"no origin", "allow_origin", "allow_origin wants at least one origin like https://www.example.com, at Caddyfile:8"},
+	{"an api_base_url with a path", "api_base_url https://example.com/api", `api_base_url "https://example.com/api" is not an exact origin: scheme and host in lower case, no wildcard and nothing behind them, like https://www.example.com, at Caddyfile:8`},
+	{"a rate_limit without a burst", "rate_limit 600", "the burst of rate_limit is missing a number, at Caddyfile:8"},
+	{"a rate_limit of zero", "rate_limit 0 10", "rate_limit '0' is not a whole number of at least 1, at Caddyfile:8"},
+	{"a burst of zero", "rate_limit 600 0", "the burst of rate_limit '0' is not a whole number of at least 1, at Caddyfile:8"},
+	{"a rate_limit that is no number", "rate_limit many 10", "rate_limit 'many' is not a whole number of at least 1, at Caddyfile:8"},
+	{"an empty rate_limit", "rate_limit", "rate_limit is missing a number, at Caddyfile:8"},
+	{"an api_path without a slash", "api_path client-api", `api_path "client-api" is not a path like /client-api/v1: it begins with / and has no slash at its end, at Caddyfile:8`},
+	{"an api_path with a slash at its end", "api_path /client-api/", `api_path "/client-api/" is not a path like /client-api/v1: it begins with / and has no slash at its end, at Caddyfile:8`},
+	{"an api_path with a wildcard", "api_path /client-api/*", `api_path "/client-api/*" is not a path like /client-api/v1: it begins with / and has no slash at its end, at Caddyfile:8`},
+	{"an api_path that is the root", "api_path /", `api_path "/" is not a path like /client-api/v1: it begins with / and has no slash at its end, at Caddyfile:8`},
+	{"an unknown campaign_environment", "campaign_environment staging", `campaign_environment "staging" is unknown: known are production, preview, at Caddyfile:8`},
+	{"an unknown environment", "environment staging", `environment "staging" is unknown: known are production, preview, dev, at Caddyfile:8`},
+	{"an unknown identity", "identity none", `identity "none" is unknown: known are cookie, cookieless, at Caddyfile:8`},
+	{"an unknown before_consent", "before_consent nothing", `before_consent "nothing" is unknown: known are daily_hash, random, at Caddyfile:8`},
+	{"an unknown inject", "inject late", `inject "late" is unknown: known are inline, loader, off, at Caddyfile:8`},
+	{"an unknown visit", "visit session", `visit "session" is unknown: known are script, page, at Caddyfile:8`},
+	{"client neither on nor off", "client yes", "client 'yes' is neither on nor off, at Caddyfile:8"},
+	{"a variable that is no name", "variable my-context", `variable "my-context" is not a JavaScript name of at most 64 characters, like __FIREBUZZ_SESSION_CONTEXT__, at Caddyfile:4`},
+	{"one too many: landing_page", "landing_page lp_1 extra", "landing_page has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: campaign_environment", "campaign_environment preview extra", "campaign_environment has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: environment", "environment dev extra", "environment has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: session_duration", "session_duration 30m extra", "session_duration has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: attribution_window", "attribution_window 30d extra", "attribution_window has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: legacy_ids", "legacy_ids 24h extra", "legacy_ids has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: legacy_ids off", "legacy_ids off extra", "legacy_ids has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: api_path", "api_path /client-api/v1 extra", "api_path has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: api_base_url", "api_base_url https://example.com extra", "api_base_url has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: rate_limit", "rate_limit 600 120 extra", "rate_limit has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: identity", "identity cookie extra", "identity has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: before_consent", "before_consent random extra", "before_consent has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: consent", `consent extra {
+	require always
+}`, "consent takes no argument, 'extra' was given: its rules go into its block, at Caddyfile:8"},
+	{"one too many: require", `consent {
+	require always extra
+}`, "require 'extra' is neither `always` nor a matcher like @eu, at Caddyfile:9"},
+	{"one too many: privacy_policy", `consent {
+	privacy_policy /privacy extra
+}`, "privacy_policy has one argument too many: 'extra', at Caddyfile:9"},
+	{"one too many: terms", `consent {
+	terms /terms extra
+}`, "terms has one argument too many: 'extra', at Caddyfile:9"},
+	{"one too many: localization", `consent {
+	localization on extra
+}`, "localization has one argument too many: 'extra', at Caddyfile:9"},
+	{"one too many: user_cookie", `consent {
+	user_cookie 30d fixed extra
+}`, "user_cookie has one argument too many: 'extra', at Caddyfile:9"},
+	{"one too many: google_consent_mode", `consent {
+	google_consent_mode on
+}`, "google_consent_mode has one argument too many: 'on', at Caddyfile:9"},
+	{"one too many: segment", "segment m @eu extra", "segment m has 'extra' where a matcher like @mobile should be, at Caddyfile:8"},
+	{"one too many: landing_page of a segment", `segment m {
+	landing_page lp_2 extra
+}`, "landing_page has one argument too many: 'extra', at Caddyfile:9"},
+	{"one too many: ab_test", `ab_test hero extra {
+	variant a 1
+}`, "ab_test has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: variant", `ab_test hero {
+	variant a 1 extra
+}`, "variant has one argument too many: 'extra', at Caddyfile:9"},
+	{"one too many: landing_page of a variant", `ab_test hero {
+	variant a 1 {
+		landing_page lp_2 extra
+	}
+}`, "landing_page has one argument too many: 'extra', at Caddyfile:10"},
+	{"one too many: traffic", `ab_test hero {
+	traffic 50% extra
+}`, "traffic has one argument too many: 'extra', at Caddyfile:9"},
+	{"one too many: status", `ab_test hero {
+	status draft extra
+}`, "status has one argument too many: 'extra', at Caddyfile:9"},
+	{"one too many: until", `ab_test hero {
+	until 2027-01-31 extra
+}`, "until has one argument too many: 'extra', at Caddyfile:9"},
+	{"one too many: winner", `ab_test hero {
+	winner a extra
+}`, "winner has one argument too many: 'extra', at Caddyfile:9"},
+	{"one too many: inject", "inject off extra", "inject has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: client", "client off extra", "client has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: variable", "variable ctx extra", "variable has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: visit", "visit page extra", "visit has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: log_ids", "log_ids on", "log_ids has one argument too many: 'on', at Caddyfile:8"},
+	{"one too many: debug", "debug on", "debug has one argument too many: 'on', at Caddyfile:8"},
+}
+
+var globalMistakes = []mistake{
+	{"an unknown option", "storage redis", "unknown option 'storage' in session_context: known are geo, keys, outbox, sink, store, at Caddyfile:3"},
+	{"an unknown store", "store postgres", "store 'postgres' is unknown: known are embedded, redis, at Caddyfile:3"},
+	{"no store", "store", "store wants a module's name: known are embedded, redis, at Caddyfile:3"},
+	{"a store twice", `store embedded
+store embedded`, "store stands twice in session_context, first in line 3: keep one, at Caddyfile:4"},
+	{"one too many: store embedded", "store embedded /a /b", "store embedded takes one path at most, '/b' is one too many, at Caddyfile:3"},
+	{"a block of store embedded", `store embedded {
+	path /a
+}`, "store embedded takes no options, 'path' was given, at Caddyfile:4"},
+	{"store redis without a URL", "store redis", "store redis wants a URL like redis://host:6379/0, at Caddyfile:3"},
+	{"one too many: store redis", "store redis redis://a redis://b", "store redis takes one URL, 'redis://b' is one too many: further addresses go into it as ?addr=host:port, at Caddyfile:3"},
+	{"an unknown option of store redis", `store redis redis://a {
+	prefix x
+}`, "unknown option 'prefix' in store redis: known are call_timeout, dial_timeout, key_prefix, sentinel_password, sentinel_username, at Caddyfile:4"},
+	{"a bad duration of store redis", `store redis redis://a {
+	call_timeout fast
+}`, "call_timeout 'fast' is not a positive duration like 30m, 12h or 30d, at Caddyfile:4"},
+	{"one too many: key_prefix", `store redis redis://a {
+	key_prefix a b
+}`, "key_prefix has one argument too many: 'b', at Caddyfile:4"},
+	{"an unknown sink", "sink clickhouse", "sink 'clickhouse' is unknown: known are file, tinybird, at Caddyfile:3"},
+	{"no sink", "sink", "sink wants a module's name: known are file, tinybird, at Caddyfile:3"},
+	{"two sinks", `sink file
+sink file /b`, "sink stands twice in session_context: this version delivers to one; keep one, at Caddyfile:4"},
+	{"sink tinybird without url", `sink tinybird {
+	token {env.TINYBIRD_TOKEN}
+}`, "sink tinybird has no url: give the API host of the workspace's region, like https://api.tinybird.co, at Caddyfile:3"},
+	{"sink tinybird without token", `sink tinybird {
+	url https://api.tinybird.co
+}`, "sink tinybird has no token: give a placeholder like {env.TINYBIRD_TOKEN}, at Caddyfile:3"},
+	{"sink tinybird without a block", "sink tinybird", "sink tinybird has no url: give the API host of the workspace's region, like https://api.tinybird.co, at Caddyfile:3"},
+	{"one too many: sink tinybird", "sink tinybird https://api.tinybird.co", "sink tinybird takes no argument, 'https://api.tinybird.co' was given: url and token go into its block, at Caddyfile:3"},
+	{"one too many: url", `sink tinybird {
+	url https://api.tinybird.co p.token
+}`, "url has one argument too many: 'p.token', at Caddyfile:4"},
+	{"an unknown option of sink tinybird", `sink tinybird {
+	host https://api.tinybird.co
+}`, "unknown option 'host' in sink tinybird: known are timeout, token, url, at Caddyfile:4"},
+	{"a bad timeout of sink tinybird", `sink tinybird {
+	timeout 60
+}`, "timeout '60' is not a positive duration like 30m, 12h or 30d, at Caddyfile:4"},
+	{"url twice", `sink tinybird {
+	url https://api.tinybird.co
+	url https://api.tinybird.co
+}`, "url stands twice in sink tinybird, first in line 4: keep one, at Caddyfile:5"},
+	{"one too many: sink file", "sink file /a /b", "sink file takes one directory at most, '/b' is one too many, at Caddyfile:3"},
+	{"an unknown option of sink file", `sink file {
+	size 1MiB
+}`, "unknown option 'size' in sink file: known are roll_keep, roll_size, at Caddyfile:4"},
+	{"a roll_size that is too small", `sink file {
+	roll_size 1KiB
+}`, "roll_size '1KiB' is not a size of at least 1MiB, like 64MiB, at Caddyfile:4"},
+	{"a roll_keep of zero", `sink file {
+	roll_keep 0
+}`, "roll_keep '0' is not a whole number of at least 1, at Caddyfile:4"},
+	{"one too many: roll_size", `sink file {
+	roll_size 64MiB 10
+}`, "roll_size has one argument too many: '10', at Caddyfile:4"},
+	{"one too many: roll_keep", `sink file {
+	roll_keep 10 20
+}`, "roll_keep has one argument too many: '20', at Caddyfile:4"},
+	{"an unknown geo source", "geo maxmind /city.mmdb", "geo 'maxmind' is unknown: known are headers, mmdb, at Caddyfile:3"},
+	{"no geo source", "geo", "geo wants a module's name: known are headers, mmdb, at Caddyfile:3"},
+	{"geo mmdb without a path", "geo mmdb", "geo mmdb wants the path of a database file, at Caddyfile:3"},
+	{"one too many: geo mmdb", "geo mmdb /a.mmdb /b.mmdb", "geo mmdb takes one path, '/b.mmdb' is one too many, at Caddyfile:3"},
+	{"geo headers without a layout", "geo headers", "geo headers wants to know whose: known are cloudflare, cloudfront, fastly, fly, vercel, custom, at Caddyfile:3"},
+	{"an unknown layout of geo headers", "geo headers akamai", `unknown geo header layout "akamai"; known are cloudflare, cloudfront, fastly, fly, vercel, at Caddyfile:3`},
+	{"one too many: geo headers", "geo headers cloudflare fastly", "geo headers takes one argument, 'fastly' is one too many, at Caddyfile:3"},
+	{"an unknown field of geo headers", `geo headers custom {
+	land X-Country
+}`, "unknown option 'land' in geo headers: known are city, continent, country, latitude, longitude, region, region_code, timezone, at Caddyfile:4"},
+	{"custom geo headers without the country", `geo headers custom {
+	city X-City
+}`, "geo headers need one for the field country, at Caddyfile:3"},
+	{"a header that is no name", `geo headers custom {
+	country "X Country"
+}`, `geo field country: "X Country" is not a header name, at Caddyfile:3`},
+	{"an unknown option of outbox", `outbox {
+	directory /a
+}`, "unknown option 'directory' in outbox: known are max_disk, overflow, path, at Caddyfile:4"},
+	{"one too many: outbox", "outbox /a", "outbox has one argument too many: '/a', at Caddyfile:3"},
+	{"outbox twice", `outbox {
+	overflow refuse
+}
+outbox {
+	overflow refuse
+}`, "outbox stands twice in session_context, first in line 3: keep one, at Caddyfile:6"},
+	{"one too many: path", `outbox {
+	path /a /b
+}`, "path has one argument too many: '/b', at Caddyfile:4"},
+	{"a max_disk that is too small", `outbox {
+	max_disk 1MiB
+}`, "max_disk '1MiB' is not a size of at least 32MiB, like 2GiB, at Caddyfile:4"},
+	{"a max_disk that is no size", `outbox {
+	max_disk much
+}`, "max_disk 'much' is not a size of at least 32MiB, like 2GiB, at Caddyfile:4"},
+	{"one too many: max_disk", `outbox {
+	max_disk 2 GiB
+}`, "max_disk has one argument too many: 'GiB', at Caddyfile:4"},
+	{"an unknown overflow", `outbox {
+	overflow wait
+}`, `overflow "wait" is unknown: known are refuse, drop_oldest, at Caddyfile:4`},
+	{"one too many: overflow", `outbox {
+	overflow refuse drop_oldest
+}`, "overflow has one argument too many: 'drop_oldest', at Caddyfile:4"},
+	{"an unknown option of keys", `keys {
+	every 30d
+}`, "unknown option 'every' in keys: known are rotate, at Caddyfile:4"},
+	{"one too many: keys", "keys 30d", "keys has one argument too many: '30d', at Caddyfile:3"},
+	{"one too many: rotate", `keys {
+	rotate 30d 60d
+}`, "rotate has one argument too many: '60d', at Caddyfile:4"},
+	{"rotate that is no duration", `keys {
+	rotate monthly
+}`, "rotate 'monthly' is not a positive duration like 30m, 12h or 30d, at Caddyfile:4"},
+	{"rotate that is too short", `keys {
+	rotate 30m
+}`, "keys rotate 30m is less than 1h: nodes need time to learn of a new key, at Caddyfile:4"},
+}
+
+var wholeMistakes = []mistake{
+	{"one too many: workspace", `:80 {
+	@eu vars session.geo.is_eu true
+
+	session_context {
+		workspace ws extra
+		project pr
+		campaign cmp
+	}
+}`, "workspace has one argument too many: 'extra', at Caddyfile:5"},
+	{"one too many: project", `:80 {
+	@eu vars session.geo.is_eu true
+
+	session_context {
+		workspace ws
+		project pr extra
+		campaign cmp
+	}
+}`, "project has one argument too many: 'extra', at Caddyfile:6"},
+	{"no workspace", `:80 {
+	session_context {
+		project pr
+		campaign cmp
+	}
+}`, "workspace is missing: name it with a line `workspace <id>`, at Caddyfile:2"},
+	{"no project", `:80 {
+	session_context {
+		workspace ws
+		campaign cmp
+	}
+}`, "project is missing: name it with a line `project <id>`, at Caddyfile:2"},
+	{"no campaign", `:80 {
+	session_context {
+		workspace ws
+		project pr
+	}
+}`, "campaign is missing: name it with a line `campaign <id>`, at Caddyfile:2"},
+	{"no block", `:80 {
+	session_context
+}`, "workspace is missing: name it with a line `workspace <id>`, at Caddyfile:2"},
+	{"a bad id of the campaign", `:80 {
+	session_context {
+		workspace ws
+		project pr
+		campaign {$NOTHING:a.b}
+	}
+}`, `campaign: id "a.b" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:5`},
+	{"a bad id of the workspace", `:80 {
+	session_context {
+		workspace "w s"
+	}
+}`, `workspace: id "w s" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:3`},
+	{"a bad id of the project", `:80 {
+	session_context {
+		project pröject
+	}
+}`, `project: id "pröject" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:3`},
+	{"an argument of the directive", `:80 {
+	session_context everyone {
+		workspace ws
+	}
+}`, "session_context takes no argument but a matcher, and 'everyone' is none: options go into its block, at Caddyfile:2"},
+	{"two matchers of the directive", `:80 {
+	session_context /a /b {
+		workspace ws
+	}
+}`, "session_context takes no argument but a matcher, and '/b' is none: options go into its block, at Caddyfile:2"},
+	{"an argument of session_context_api", `:80 {
+	session_context_api v1
+}`, "session_context_api takes no argument but a matcher, and 'v1' is none, at Caddyfile:2"},
+	{"an unknown option of session_context_api", `:80 {
+	session_context_api {
+		path /v1
+	}
+}`, "unknown option 'path' in session_context_api: known are api_path, at Caddyfile:3"},
+	{"a bad api_path of session_context_api", `:80 {
+	session_context_api {
+		api_path v1
+	}
+}`, `api_path "v1" is not a path like /client-api/v1: it begins with / and has no slash at its end, at Caddyfile:3`},
+	{"one too many: api_path of session_context_api", `:80 {
+	session_context_api {
+		api_path /v1 extra
+	}
+}`, "api_path has one argument too many: 'extra', at Caddyfile:3"},
+	{"an error in an imported snippet", `(campaign) {
+	session_context {
+		workspace ws
+		session_duration soon
+	}
+}
+
+:80 {
+	import campaign
+}`, "session_duration 'soon' is not a positive duration like 30m, 12h or 30d, at Caddyfile:4 import chain ['Caddyfile:9 (import campaign)']"},
+	{"session_context twice among the global options", `{
+	session_context {
+		sink file
+	}
+	session_context {
+		store embedded
+	}
+}`, "session_context stands twice among the global options: put both blocks into one, at Caddyfile:5"},
+	{"an argument of the global option", `{
+	session_context on
+}`, "session_context takes no argument, 'on' was given: options go into its block, at Caddyfile:2"},
+}

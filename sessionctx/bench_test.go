@@ -1,0 +1,205 @@
+package sessionctx
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"testing"
+	"time"
+
+	"github.com/gorilla/securecookie"
+)
+
+// Each group of benchmarks begins with the bare primitive that it is built on.
+
+func BenchmarkID(b *testing.B) {
+	ring, c := testRing(b, 1), testCampaign()
+	user := newUserID(b, ring, 1, c.WorkspaceID)
+	session := newSessionID(b, ring, 1, noonMS, c.CampaignRef, user)
+	b.Run("bare HMAC-SHA256 of 80 bytes", func(b *testing.B) {
+		b.ReportAllocs()
+		h, msg, sum := hmac.New(sha256.New, make([]byte, 32)), make([]byte, 80), make([]byte, 0, 32)
+		for b.Loop() {
+			h.Reset()
+			h.Write(msg)
+			h.Sum(sum)
+		}
+	})
+	b.Run("bare randomness of 10 bytes", func(b *testing.B) {
+		var buf [10]byte
+		for b.Loop() {
+			rand.Read(buf[:])
+		}
+	})
+	b.Run("mint user and session", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			u, _ := ring.NewUserID(rand.Reader, c.WorkspaceID)
+			if _, err := ring.NewSessionID(rand.Reader, noonMS, c.CampaignRef, u); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("verify user", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if !ring.VerifyUserID(user, c.WorkspaceID) {
+				b.Fatal("refused")
+			}
+		}
+	})
+	b.Run("verify session", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, ok := ring.VerifySessionID(session, c.CampaignRef, user, noonMS); !ok {
+				b.Fatal("refused")
+			}
+		}
+	})
+	b.Run("refuse a forged session", func(b *testing.B) {
+		b.ReportAllocs()
+		forged := flipBit(b, session, 127)
+		ring := rotated(b, rotated(b, ring, 2, noonMS-30*dayMS), 3, noonMS)
+		for b.Loop() {
+			if _, ok := ring.VerifySessionID(forged, c.CampaignRef, user, noonMS); ok {
+				b.Fatal("taken")
+			}
+		}
+	})
+}
+
+func BenchmarkToken(b *testing.B) {
+	ring, c := testRing(b, 1), testCampaign()
+	s := testSession(b, ring, c, 2)
+	plain := s.encode(true)
+	bare := securecookie.New(make([]byte, 32), make([]byte, 32)).SetSerializer(securecookie.NopEncoder{}).MaxAge(0).MaxLength(0)
+	bareSealed, err := bare.Encode("token", plain)
+	if err != nil {
+		b.Fatal(err)
+	}
+	token, err := ring.SealToken(&s, noonMS)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("bare securecookie seal", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := bare.Encode("token", plain); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("seal", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := ring.SealToken(&s, noonMS); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(len(token)), "bytes")
+	})
+	b.Run("bare securecookie open", func(b *testing.B) {
+		b.ReportAllocs()
+		var out []byte
+		for b.Loop() {
+			if err := bare.Decode("token", bareSealed, &out); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("open", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := ring.OpenToken(token); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("refuse another ring's", func(b *testing.B) {
+		b.ReportAllocs()
+		other := testRing(b, 2)
+		for b.Loop() {
+			if _, err := other.OpenToken(token); err == nil {
+				b.Fatal("opened")
+			}
+		}
+	})
+}
+
+func BenchmarkContext(b *testing.B) {
+	d := testDocument(b)
+	buf := make([]byte, 0, 8192)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = d.AppendScript(buf[:0], DefaultVariable, "0123456789abcdef")
+	}
+	b.ReportMetric(float64(len(buf)), "bytes")
+}
+
+// BenchmarkPage is all that this package does for one page view.
+func BenchmarkPage(b *testing.B) {
+	ring, c := testRing(b, 1), testCampaign()
+	jar, _ := fullJar(b, ring, c, 2, true, noon)
+	jar = append(jar, Cookie{Name: "theme", Value: "dark"}, Cookie{Name: "_ga", Value: "GA1.1.1"})
+	facts := humanFacts()
+	now := noon.Add(time.Minute)
+	buf := make([]byte, 0, 8192)
+	page := func(b *testing.B, jar []Cookie) {
+		b.ReportAllocs()
+		for b.Loop() {
+			carried := ring.OpenCookies(jar, c, true, now.UnixMilli())
+			v, err := Identify(Input{
+				Ring: ring, Campaign: c, Facts: facts, Carried: carried, Now: now, Random: rand.Reader,
+				Consent: DecideConsent(c.Consent, false, facts, carried.Choice, carried.Reference),
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			v.Assign("everyone", now)
+			if _, err := v.Cookies(ring, true, now); err != nil {
+				b.Fatal(err)
+			}
+			token, err := ring.SealToken(&v.Session, now.UnixMilli())
+			if err != nil {
+				b.Fatal(err)
+			}
+			d := Document{Visit: v, Facts: facts, Token: token, APIBaseURL: "https://lp.example.com", Now: now}
+			buf = d.AppendScript(buf[:0], DefaultVariable, "0123456789abcdef")
+		}
+	}
+	b.Run("first visit", func(b *testing.B) { page(b, nil) })
+	b.Run("returning to a living session", func(b *testing.B) { page(b, jar) })
+	b.Run("returning to a new session", func(b *testing.B) { page(b, without(jar, c.CookieNames(true).Session)) })
+}
+
+func BenchmarkRows(b *testing.B) {
+	ring, c := testRing(b, 1), testCampaign()
+	s := testSession(b, ring, c, 2)
+	f := humanFacts()
+	e := event(b, `{"event_id":"form-submission","event_type":"conversion","event_value":1,"form_id":"f","metadata":"{\"fieldCount\":3}"}`)
+	b.Run("session", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			SessionRow(c, &s, f)
+		}
+	})
+	b.Run("event with its id", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			EventRow(c, &s, e, EventRowID(s.ID, e, 0, 0), PlacementInternal, 1, noonMS)
+		}
+	})
+	b.Run("parse an event", func(b *testing.B) {
+		b.ReportAllocs()
+		body := []byte(`{"session_id":"0d5c0000-0000-8000-8000-000000000000","event_id":"form-submission","event_type":"conversion","event_value":1,"form_id":"f","metadata":"{\"fieldCount\":3}","page_url":"https://lp.example.com/spring","time_on_page":12,"viewport_width":1280,"viewport_height":720}`)
+		for b.Loop() {
+			parsed, err := ParseBody(body)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := ParseEvent(parsed, asIs); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -1,0 +1,246 @@
+package sessionctx
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+func marshalled(tb testing.TB, r *Ring) []byte {
+	tb.Helper()
+	b, err := r.Marshal()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+func TestARingComesBackFromStorageAsItWas(t *testing.T) {
+	ring := rotated(t, testRing(t, 1), 2, noonMS)
+	back, err := ParseRing(marshalled(t, ring))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ring.Equal(back) || !back.Equal(ring) {
+		t.Error("the ring that was read is another one")
+	}
+	user := newUserID(t, ring, 3, "ws_1")
+	if !back.VerifyUserID(user, "ws_1") {
+		t.Error("the ring that was read refuses an id of the one that was written")
+	}
+	sealed, err := ring.seal(sealToken, []byte("x"), noonMS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := back.open(sealToken, sealed); err != nil {
+		t.Error("the ring that was read opens no token of the one that was written")
+	}
+}
+
+func TestRingsAreEqualOnlyIfAllKeysAre(t *testing.T) {
+	ring := testRing(t, 1)
+	for name, other := range map[string]*Ring{
+		"no ring":             nil,
+		"another ring":        testRing(t, 2),
+		"the same with a key": rotated(t, ring, 3, noonMS),
+		"other user-id keys":  {keys: ring.keys, user: testRing(t, 2).user},
+	} {
+		if ring.Equal(other) {
+			t.Errorf("equal to %s", name)
+		}
+	}
+}
+
+func TestARingThatCannotBeReadIsRefusedWithoutItsSecrets(t *testing.T) {
+	good := marshalled(t, rotated(t, testRing(t, 1), 2, noonMS))
+	var f ringFile
+	if err := json.Unmarshal(good, &f); err != nil {
+		t.Fatal(err)
+	}
+	secrets := []string{f.Keys[0].Secret, f.Keys[1].Secret, f.User[0].Secret}
+	changed := func(change func(*ringFile)) []byte {
+		var c ringFile
+		if err := json.Unmarshal(good, &c); err != nil {
+			t.Fatal(err)
+		}
+		change(&c)
+		b, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for _, tt := range []struct {
+		name string
+		ring []byte
+		want string
+	}{
+		{"an empty file", nil, "not valid JSON"},
+		{"zero bytes of a file system that lost power", make([]byte, 512), "not valid JSON"},
+		{"a file written by halves", good[:len(good)/2], "half-written"},
+		{"one byte missing", good[:len(good)-1], "not valid JSON"},
+		{"text after it", append(bytes.Clone(good), good...), "not valid JSON"},
+		{"a secret that is a number", bytes.Replace(good, []byte(`"`+secrets[0]+`"`), []byte("12"), 1), "not valid JSON"},
+		{"a JSON null", []byte("null"), "holds no keys"},
+		{"an empty object", []byte("{}"), "holds no keys"},
+		{"a newer format", changed(func(c *ringFile) { c.Version = 2 }), "upgrade this node"},
+		{"no keys", changed(func(c *ringFile) { c.Keys = nil }), "holds no keys"},
+		{"no user-id keys", changed(func(c *ringFile) { c.User = nil }), "holds no keys"},
+		{"a secret cut short", changed(func(c *ringFile) { c.Keys[1].Secret = c.Keys[1].Secret[:20] }), "key 2 of 2"},
+		{"a secret that is not base64", changed(func(c *ringFile) { c.User[0].Secret += "!" }), "key 1 of 1"},
+		{"an id of the wrong length", changed(func(c *ringFile) { c.Keys[0].ID = "1a2b" }), "damaged"},
+		{"id and secret swapped", changed(func(c *ringFile) {
+			c.Keys[0].ID, c.Keys[0].Secret = c.Keys[0].Secret, c.Keys[0].ID
+		}), "damaged"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := ParseRing(tt.ring)
+			if err == nil {
+				t.Fatalf("taken: %v", r)
+			}
+			if !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%q does not say %q", err, tt.want)
+			}
+			for _, s := range secrets {
+				for part := 0; part+6 <= len(s); part++ {
+					if strings.Contains(err.Error(), s[part:part+6]) {
+						t.Fatalf("the error quotes a secret: %v", err)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestKeysAreInForceByTheirTimeNotByTheirPlaceInTheFile(t *testing.T) {
+	ring := rotated(t, testRing(t, 1), 2, noonMS)
+	var f ringFile
+	if err := json.Unmarshal(marshalled(t, ring), &f); err != nil {
+		t.Fatal(err)
+	}
+	f.Keys[0], f.Keys[1] = f.Keys[1], f.Keys[0]
+	b, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := ParseRing(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !back.Equal(ring) {
+		t.Error("keys in another order make another ring")
+	}
+}
+
+func TestRotatePublishesAKeyTenMinutesBeforeItsFirstUse(t *testing.T) {
+	ring := testRing(t, 1)
+	old := ring.keys[0].secret.ID
+	next := rotated(t, ring, 2, noonMS)
+	if got := next.NewestKeyAt(); got != noonMS+PublishAhead {
+		t.Errorf("the new key comes into force %d ms from now, want %d", got-noonMS, PublishAhead)
+	}
+	if len(ring.keys) != 1 {
+		t.Error("rotating changed the ring that was in use")
+	}
+	for _, tt := range []struct {
+		name    string
+		at      int64
+		wantOld bool
+	}{
+		{"at once the old key makes tokens", noonMS, true},
+		{"10 minutes less 1 ms on it still does", noonMS + PublishAhead - 1, true},
+		{"10 minutes on the new one does", noonMS + PublishAhead, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sealed, err := next.seal(sealToken, nil, tt.at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.HasPrefix(sealed, old+"."); got != tt.wantOld {
+				t.Errorf("sealed with the old key: %v, want %v", got, tt.wantOld)
+			}
+		})
+	}
+	t.Run("a node that has read the ring opens what the new key makes at once", func(t *testing.T) {
+		sealed, err := next.seal(sealToken, []byte("x"), noonMS+PublishAhead)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := next.open(sealToken, sealed); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAKeyMadeAfterTheClockWasSetBackIsStillTheNewest(t *testing.T) {
+	ring := rotated(t, testRing(t, 1), 2, noonMS)
+	next := rotated(t, ring, 3, noonMS-dayMS)
+	if next.NewestKeyAt() <= ring.NewestKeyAt() {
+		t.Error("the new key sorts before the one that was there")
+	}
+	back, err := ParseRing(marshalled(t, next))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !back.Equal(next) {
+		t.Error("other nodes read the keys in another order")
+	}
+}
+
+func TestPruneKeepsWhatMayLive(t *testing.T) {
+	const keep = 40 * dayMS
+	ring := testRing(t, 1)
+	for i := range uint64(3) {
+		ring = rotated(t, ring, 2+i, noonMS+int64(i)*30*dayMS)
+	}
+	successor := ring.keys[1].secret.NotBefore
+	for _, tt := range []struct {
+		name string
+		now  int64
+		want int
+	}{
+		{"right after the change all keys stay", successor, 4},
+		{"as long as the old key's last token may live, it stays", successor + keep, 4},
+		{"1 ms on, the first goes", successor + keep + 1, 3},
+		{"the newest stays for ever", successor + 1000*dayMS, 1},
+		{"a clock before all keys prunes nothing", 0, 4},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := ring.Prune(tt.now, keep); len(got.keys) != tt.want || !got.keys[len(got.keys)-1].same(ring.keys[3]) {
+				t.Errorf("%d keys, want %d", len(got.keys), tt.want)
+			}
+		})
+	}
+	if len(ring.keys) != 4 {
+		t.Error("pruning changed the ring that was in use")
+	}
+}
+
+func (k *key) same(o *key) bool { return k.secret == o.secret }
+
+func TestARingIsNotMadeWithoutRandomness(t *testing.T) {
+	for n := range 2 * (keyIDLen + secretLen) {
+		if _, err := NewRing(bytes.NewReader(make([]byte, n)), noonMS); err == nil {
+			t.Fatalf("made of %d random bytes", n)
+		}
+	}
+	if _, err := testRing(t, 1).Rotate(bytes.NewReader(nil), noonMS); err == nil {
+		t.Error("rotated without randomness")
+	}
+}
+
+func FuzzParseRing(f *testing.F) {
+	f.Add(marshalled(f, testRing(f, 1)))
+	f.Add([]byte(`{"version":1,"keys":[{}],"user_id_keys":[{}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := ParseRing(b)
+		if err != nil {
+			return
+		}
+		back, err := ParseRing(marshalled(t, r))
+		if err != nil || !back.Equal(r) {
+			t.Errorf("a ring that was read can't be written and read again: %v", err)
+		}
+	})
+}

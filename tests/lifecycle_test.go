@@ -1,0 +1,251 @@
+package tests
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/firebuzz/caddy-sessionctx/tests/standin"
+)
+
+// TestModules: the build has what it should.
+func TestModules(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command(binary, "list-modules").CombinedOutput()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []string{
+		"session_context", "http.handlers.session_context", "http.handlers.session_context_api",
+		"session_context.stores.embedded", "session_context.stores.redis",
+		"session_context.sinks.file", "session_context.sinks.tinybird",
+		"session_context.geo.headers", "session_context.geo.mmdb",
+	} {
+		if !strings.Contains(string(out), "\n"+m+"\n") {
+			t.Errorf("no module %s", m)
+		}
+	}
+}
+
+// TestValidateTouchesNothing: `caddy validate` makes no file of ours and takes
+// no lock, also beside a server that runs.
+func TestValidateTouchesNothing(t *testing.T) {
+	t.Parallel()
+	c := newCaddy(t)
+	writePage(t, c, "index.html", plainPage)
+	c.write(globals("") + landing("30m"))
+	validate := func() {
+		out, err := c.command("validate", "--config", c.path("Caddyfile"), "--adapter", "caddyfile").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "Valid configuration") {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	validate()
+	if _, err := os.Stat(c.path("data/caddy/session_context")); !os.IsNotExist(err) {
+		t.Errorf("validating made a directory: %v", err)
+	}
+	c.start()
+	v := newVisitor(t, c.site, desktop, false)
+	s := v.visit("/")
+	validate()
+	v.post("events/session/init", with(s.ids(), "token", s.Session.Token)).ok(t)
+	for _, name := range []string{"outbox", "store.db", "keys.json"} {
+		info, err := os.Stat(c.path("data/caddy/session_context/" + name))
+		if err != nil {
+			t.Error(err)
+		} else if info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v: others may read it", name, info.Mode())
+		}
+	}
+}
+
+// TestReloadsUnderLoad: reloads lose no event, break no page and take the new
+// sink into use.
+func TestReloadsUnderLoad(t *testing.T) {
+	t.Parallel()
+	old, next := standin.New(t), standin.New(t)
+	c := newCaddy(t)
+	writePage(t, c, "index.html", plainPage)
+	config := func(s *standin.Server, minutes int) string {
+		return globals(tinybirdSink(s)) + landing(fmt.Sprintf("%dm", minutes), "rate_limit 1000000 100000")
+	}
+	c.write(config(old, 10))
+	c.start()
+	s := newVisitor(t, c.site, desktop, false).visit("/")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	acknowledged := 0
+	for worker := range 4 {
+		wg.Go(func() {
+			v := newVisitor(t, c.site, desktop, false)
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				event := map[string]any{
+					"token": s.Session.Token, "event_id": "click", "event_type": "engagement", "event_uuid": fmt.Sprintf("%d-%d", worker, n),
+				}
+				a, err := v.tryCall("POST", "events/track", event)
+				for err != nil {
+					// A reload closes idle connections; a request that is
+					// on its way into one is sent again, as browsers do.
+					a, err = v.tryCall("POST", "events/track", event)
+				}
+				if a.status != 200 {
+					t.Errorf("an event during reloads: %d %s", a.status, a.body)
+					return
+				}
+				mu.Lock()
+				acknowledged++
+				mu.Unlock()
+				if res, body := v.page("/"); res.StatusCode != 200 || !strings.Contains(body, "data-session-context") {
+					t.Errorf("a page during reloads: %d\n%s", res.StatusCode, body)
+				}
+			}
+		})
+	}
+	for i := range 10 {
+		sink := old
+		if i%2 == 0 {
+			sink = next
+		}
+		c.reload(config(sink, 10+i))
+	}
+	c.reload(config(next, 10))
+	close(stop)
+	wg.Wait()
+	eventually(t, 30*time.Second, "all events arrive", func() error {
+		a, _ := old.Distinct("events_v1")
+		b, _ := next.Distinct("events_v1")
+		seen := map[any]bool{}
+		for _, r := range append(a, b...) {
+			seen[r["row_id"]] = true
+		}
+		if len(seen) != acknowledged {
+			return fmt.Errorf("%d arrived of %d", len(seen), acknowledged)
+		}
+		return nil
+	})
+	if next.Count("events_v1") == 0 {
+		t.Error("the new sink got nothing")
+	}
+	c.stop()
+}
+
+// TestStopDelivers: a graceful stop leaves nothing behind that a start doesn't
+// find.
+func TestStopDelivers(t *testing.T) {
+	t.Parallel()
+	tb := standin.New(t)
+	c := newCaddy(t)
+	writePage(t, c, "index.html", plainPage)
+	c.write(globals(tinybirdSink(tb)) + landing("30m"))
+	c.start()
+	v := newVisitor(t, c.site, desktop, false)
+	s := v.visit("/")
+	v.post("events/session/init", with(s.ids(), "token", s.Session.Token)).ok(t)
+	c.stop()
+	c.start()
+	waitRows(t, tb, "session_v1", 1)
+	waitRows(t, tb, "traffic_v1", 1)
+}
+
+// TestSecondProcess: a second Caddy on the same outbox and store serves pages,
+// says what is wrong, and takes over when the first is gone.
+func TestSecondProcess(t *testing.T) {
+	t.Parallel()
+	c := newCaddy(t)
+	writePage(t, c, "index.html", plainPage)
+	c.write(globals("") + landing("30m"))
+	c.start()
+	newVisitor(t, c.site, desktop, false).visit("/")
+
+	d := newCaddy(t)
+	writePage(t, d, "index.html", plainPage)
+	shared := fmt.Sprintf("\t\tstore embedded %s\n\t\toutbox {\n\t\t\tpath %s\n\t\t}", c.path("data/caddy/session_context/store.db"), c.path("data/caddy/session_context/outbox"))
+	d.write(globals(shared) + landing("30m"))
+	d.start()
+	v := newVisitor(t, d.site, desktop, false)
+	s := v.visit("/")
+	if a := v.post("events/track", map[string]any{"token": s.Session.Token, "event_id": "a", "event_type": "system"}); a.status != 503 || a.header.Get("Retry-After") == "" {
+		t.Errorf("an event with the outbox locked got %d %s", a.status, a.body)
+	}
+	eventually(t, 10*time.Second, "the log says what is wrong", func() error {
+		if l := d.log.String(); !strings.Contains(l, "outbox directory is in use") || !strings.Contains(l, "database file is in use") {
+			return fmt.Errorf("it doesn't")
+		}
+		return nil
+	})
+	c.stop()
+	eventually(t, 15*time.Second, "events are taken", func() error {
+		if a := v.post("events/track", map[string]any{"token": s.Session.Token, "event_id": "a", "event_type": "system"}); a.status != 200 {
+			return fmt.Errorf("%d %s", a.status, a.body)
+		}
+		return nil
+	})
+}
+
+// TestOutboxFull: the API says that it can't take events; pages go out.
+func TestDiskTrouble(t *testing.T) {
+	t.Parallel()
+	c := newCaddy(t)
+	writePage(t, c, "index.html", plainPage)
+	// A file stands where directories should be.
+	if err := os.WriteFile(c.path("blocked"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.write(globals("\t\tstore embedded DIR/blocked/store.db\n\t\toutbox {\n\t\t\tpath DIR/blocked/outbox\n\t\t}") + landing("30m"))
+	c.start()
+	v := newVisitor(t, c.site, desktop, false)
+	s := v.visit("/")
+	a := v.post("events/batch-track", map[string]any{"token": s.Session.Token, "events": []any{map[string]any{"event_id": "a", "event_type": "system"}}})
+	if a.status != 503 || len(a.body) != 0 || a.header.Get("Retry-After") == "" {
+		t.Errorf("a batch with no disk got %d %q", a.status, a.body)
+	}
+	if _, body := v.page("/"); !strings.Contains(body, "data-session-context") {
+		t.Error("the page has no context")
+	}
+}
+
+// TestKeysUnavailable: a ring that can't be read never stops a page.
+func TestKeysUnavailable(t *testing.T) {
+	t.Parallel()
+	c := newCaddy(t)
+	writePage(t, c, "index.html", plainPage)
+	c.write(globals("") + landing("30m", "debug"))
+	if err := os.MkdirAll(c.path("data/caddy/session_context"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ring := c.path("data/caddy/session_context/keys.json")
+	if err := os.WriteFile(ring, []byte(`{"version":1,"keys":[{"id":"secretsecret`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.start()
+	v := newVisitor(t, c.site, desktop, false)
+	res, body := v.page("/")
+	if res.StatusCode != 200 || body != plainPage || res.Header.Get("Session-Context") != "skipped; reason=keys_unavailable" {
+		t.Errorf("%d %v\n%s", res.StatusCode, res.Header, body)
+	}
+	if a := v.post("events/track", map[string]any{"event_id": "a", "event_type": "system"}); a.status != 503 || a.Code != "keys_unavailable" {
+		t.Errorf("the API: %d %s", a.status, a.body)
+	}
+	if strings.Contains(c.log.String(), "secretsecret") {
+		t.Error("the log shows the ring")
+	}
+	if err := os.Remove(ring); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "pages have their context", func() error {
+		if _, body := v.page("/"); !strings.Contains(body, "data-session-context") {
+			return fmt.Errorf("they don't")
+		}
+		return nil
+	})
+}
