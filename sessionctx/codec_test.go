@@ -120,6 +120,15 @@ func TestEncodingAnIDThatIsNoneIsABug(t *testing.T) {
 	e.id("not-an-id")
 }
 
+func TestADamagedIDIsRefused(t *testing.T) {
+	s := testSession(t, testRing(t, 1), testCampaign(), 7)
+	b := s.encode(true)
+	b[2+6] ^= 0x10 // the version of the session id, after version and flags
+	if _, err := decodeSession(b); err != errCodec {
+		t.Errorf("got %v", err)
+	}
+}
+
 func FuzzDecodeSession(f *testing.F) {
 	ring := testRing(f, 1)
 	r := rand.New(seeded(6))

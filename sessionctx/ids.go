@@ -42,7 +42,7 @@ func parseID(s string) (u id, ok bool) {
 	}
 	at := 0
 	for i := 0; i < idTextLen; i += 2 {
-		if s[i] == '-' {
+		if i == 8 || i == 13 || i == 18 || i == 23 {
 			i++
 		}
 		hi, lo := unhex(s[i]), unhex(s[i+1])

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	oldrand "math/rand"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -11,10 +12,11 @@ import (
 	"testing/quick"
 )
 
-func quickly(tb testing.TB, seed uint64, max int, f any) {
+// quickly checks a property with seeded draws.
+func quickly(tb testing.TB, seed uint64, max int, property any) {
 	tb.Helper()
-	// testing/quick wants the older generator; its draws are seeds only.
-	if err := quick.Check(f, &quick.Config{MaxCount: max, Rand: oldRand(seed)}); err != nil {
+	// testing/quick takes the older generator only.
+	if err := quick.Check(property, &quick.Config{MaxCount: max, Rand: oldrand.New(oldrand.NewSource(int64(seed)))}); err != nil {
 		tb.Error(err)
 	}
 }
@@ -139,6 +141,8 @@ func TestAnIDHasOneSpelling(t *testing.T) {
 		"another variant":                func(s string) string { return s[:19] + "c" + s[20:] },
 		"hyphens moved":                  func(s string) string { return s[:7] + "-" + s[7:8] + s[9:] },
 		"a hyphen in place of a digit":   func(s string) string { return "-" + s[1:] },
+		"a hyphen too many":              func(s string) string { return s[:30] + "-" + s[31:] },
+		"hyphens only":                   func(s string) string { return strings.Repeat("-", len(s)) },
 		"a letter that is no digit":      func(s string) string { return s[:35] + "g" },
 		"a full-width digit at the end":  func(s string) string { return s[:33] + "0" },
 		"a percent-encoded first letter": func(s string) string { return "%30" + s[1:] },
@@ -293,7 +297,8 @@ func TestWithoutMACCutsWhatProvesAnID(t *testing.T) {
 
 func FuzzParseID(f *testing.F) {
 	f.Add("0d5c0000-0000-8000-8000-000000000000")
-	f.Add("--------------------------------------")
+	f.Add("------------------------------------")
+	f.Add("00000000-0000-8000-8000-000000-00000")
 	f.Fuzz(func(t *testing.T, s string) {
 		if u, ok := parseID(s); ok && u.String() != s {
 			t.Errorf("%q is read, but written %q", s, u.String())
