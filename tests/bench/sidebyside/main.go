@@ -1,4 +1,4 @@
-// Command bench measures what the module costs, side by side and interleaved:
+// Command sidebyside measures what the module costs, side by side and interleaved:
 // pages through a Caddy with everything on against the same Caddy without the
 // directive, and durable event posts against a static answer to the same post
 // and against the disk itself. Ratios count, not absolute figures.
@@ -25,7 +25,7 @@ import (
 
 func main() {
 	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
+		fmt.Fprintln(os.Stderr, "sidebyside:", err)
 		os.Exit(1)
 	}
 }
