@@ -26,6 +26,7 @@ const (
 	defaultLegacyIDs         = 24 * time.Hour
 	defaultRequestsPerMinute = 600
 	defaultBurst             = 120
+	maxTests                 = 12
 )
 
 // Campaign is one campaign as an operator writes it.
@@ -271,6 +272,9 @@ func (c *Campaign) values() (*sessionctx.Campaign, error) {
 			return nil, fmt.Errorf("segment %s has no matcher and takes everyone, so segment %s after it never matches: put it last", s.ID, c.Segments[i+1].ID)
 		}
 		out.Segments = append(out.Segments, sessionctx.Segment{ID: s.ID, LandingPageID: s.LandingPage})
+	}
+	if len(c.ABTests) > maxTests {
+		return nil, fmt.Errorf("%d A/B tests are more than %d: assignments travel in cookies, which have no room for more", len(c.ABTests), maxTests)
 	}
 	for _, t := range c.ABTests {
 		test, err := t.values(out)

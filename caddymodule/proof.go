@@ -228,7 +228,7 @@ func (c *call) state(sessionID string) (*sessionctx.Session, error) {
 		}
 		return nil, err
 	}
-	s, err := c.ring.OpenState(string(b))
+	s, err := c.ring.OpenState(b)
 	if err != nil || s.ID != sessionID {
 		return nil, store.ErrNotFound
 	}
@@ -243,13 +243,9 @@ func (a *App) keepState(e engine, campaign *sessionctx.Campaign, s *sessionctx.S
 	default:
 		return
 	}
-	sealed, err := a.ring.ring.Load().SealState(s, now.UnixMilli())
-	if err != nil {
-		a.log.Error("session state could not be sealed", zap.Error(err))
-		return
-	}
+	sealed := a.ring.ring.Load().SealState(s, now.UnixMilli())
 	ttl := time.Duration(s.ExpiresAt-now.UnixMilli())*time.Millisecond + campaign.LegacyIDs
-	e.store.value.Put(stateKey+s.ID, []byte(sealed), max(ttl, time.Second))
+	e.store.value.Put(stateKey+s.ID, sealed, max(ttl, time.Second))
 }
 
 // living makes the call's session one that lives: the line's newest where
@@ -285,14 +281,10 @@ func (c *call) successor() (made bool, err error) {
 			return false, c.renewalRefused(err)
 		}
 		next.Cookies = c.proof == proofCookie
-		sealed, err := c.ring.SealState(&next, now)
-		if err != nil {
-			return false, err
-		}
 		// As long as the old session could be renewed at all, it has to
 		// be renewed to the same one.
 		ttl := campaign.AttributionWindow - time.Duration(now-old.OriginalAt)*time.Millisecond + campaign.SessionDuration
-		standing, won, err := st.Claim(ctx, renewedKey+old.ID, []byte(sealed), ttl)
+		standing, won, err := st.Claim(ctx, renewedKey+old.ID, c.ring.SealState(&next, now), ttl)
 		if err != nil {
 			return c.derive(err)
 		}
@@ -300,7 +292,7 @@ func (c *call) successor() (made bool, err error) {
 			c.session, made = next, true
 			break
 		}
-		known, err := c.ring.OpenState(string(standing))
+		known, err := c.ring.OpenState(standing)
 		if err != nil || known.UserID != old.UserID || known.Campaign != old.Campaign {
 			return c.derive(errors.New("the claimed successor can't be read"))
 		}

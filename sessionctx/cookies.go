@@ -95,7 +95,7 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 		case names.User:
 			present(ck.Name)
 			if got.User == nil {
-				got.User = r.openUser(ck.Value, c)
+				got.User = r.openUser(ck.Value, c, now)
 			}
 		case names.Session:
 			present(ck.Name)
@@ -140,7 +140,7 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 	return got
 }
 
-func (r *Ring) openUser(v string, c *Campaign) *UserCookie {
+func (r *Ring) openUser(v string, c *Campaign, now int64) *UserCookie {
 	plain, err := r.open(sealUser, v)
 	if err != nil {
 		return nil
@@ -158,7 +158,25 @@ func (r *Ring) openUser(v string, c *Campaign) *UserCookie {
 	if d.err != nil || workspace != c.WorkspaceID || !r.VerifyUserID(u.UserID, workspace) {
 		return nil
 	}
+	// The browser's Max-Age is its own word; a copy of a cookie outlives it.
+	lifetime, fixed := c.userCookie()
+	since := u.RefreshedAt
+	if fixed {
+		since = u.FirstAt
+	}
+	if now-since > (lifetime + refreshUser).Milliseconds() {
+		return nil
+	}
 	return u
+}
+
+// userCookie is how long the user cookie lasts, and whether from the first
+// visit on.
+func (c *Campaign) userCookie() (lifetime time.Duration, fixed bool) {
+	if c.Consent != nil && c.Consent.UserCookie > 0 {
+		return c.Consent.UserCookie, c.Consent.UserCookieFixed
+	}
+	return DefaultUserCookie, false
 }
 
 func (r *Ring) sealUser(u *UserCookie, c *Campaign, now int64) (string, error) {
@@ -245,6 +263,11 @@ func (v *Visit) cookies(r *Ring, secure bool, now int64) ([]Cookie, error) {
 		}
 		out := make([]Cookie, 0, len(v.carried.Present))
 		for _, n := range v.carried.Present {
+			// A campaign that never sets cookies leaves alone what the
+			// visitor let the reference client set.
+			if v.Consent.Analytics && strings.HasPrefix(n, "frbzz_") {
+				continue
+			}
 			out = append(out, Cookie{Name: n})
 		}
 		return out, nil
@@ -259,10 +282,7 @@ func (v *Visit) cookies(r *Ring, secure bool, now int64) ([]Cookie, error) {
 		return err
 	}
 
-	lifetime, fixed := DefaultUserCookie, false
-	if c.Consent != nil && c.Consent.UserCookie > 0 {
-		lifetime, fixed = c.Consent.UserCookie, c.Consent.UserCookieFixed
-	}
+	lifetime, fixed := c.userCookie()
 	user := UserCookie{UserID: s.UserID, FirstAt: now, RefreshedAt: now}
 	had := v.carried.User
 	if had != nil && had.UserID == s.UserID {

@@ -2,6 +2,8 @@ package sessionctx
 
 import (
 	"cmp"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
@@ -39,6 +41,7 @@ type key struct {
 	ids        *macer
 	successors *macer
 	seals      [purposes]*securecookie.SecureCookie
+	states     cipher.AEAD
 }
 
 // ringFile is the ring as it lies in storage.
@@ -219,6 +222,13 @@ func buildKey(rk ringKey) (*key, error) {
 			// the clock that was handed in, and its own caps.
 			MaxAge(0).
 			MaxLength(0)
+	}
+	block, err := aes.NewCipher(derive("state", 32))
+	if err != nil {
+		panic(err) // only for other lengths
+	}
+	if k.states, err = cipher.NewGCMWithRandomNonce(block); err != nil {
+		panic(err) // only for other block sizes
 	}
 	return k, nil
 }

@@ -191,11 +191,6 @@ func (r *Ring) openSession(p purpose, sealed string) (*Session, error) {
 	return s, nil
 }
 
-// SealState gives the session as it is kept in the store.
-func (r *Ring) SealState(s *Session, now int64) (string, error) {
-	return r.sealSession(sealState, s, true, maxSealed, now)
-}
-
 // sealSession leaves out what would make the sealed session longer than max.
 func (r *Ring) sealSession(p purpose, s *Session, withAttribution bool, max int, now int64) (string, error) {
 	short := *s
@@ -214,9 +209,4 @@ func (r *Ring) sealSession(p purpose, s *Session, withAttribution bool, max int,
 			return sealed, nil
 		}
 	}
-}
-
-// OpenState is SealState's inverse.
-func (r *Ring) OpenState(sealed string) (*Session, error) {
-	return r.openSession(sealState, sealed)
 }

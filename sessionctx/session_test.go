@@ -182,18 +182,23 @@ func TestATokenProvesItsSession(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(*got, s) {
 			t.Fatalf("got  %+v\nwant %+v (%v)", got, s, err)
 		}
-		if _, err := ring.OpenState(token); err != ErrInvalidSession {
+		if _, err := ring.OpenState([]byte(token)); err != ErrInvalidSession {
 			t.Fatal("a token passed as a state")
 		}
-		state, err := ring.SealState(&s, noonMS)
-		if err != nil {
-			t.Fatal(err)
-		}
+		state := ring.SealState(&s, noonMS)
 		if got, err := ring.OpenState(state); err != nil || !reflect.DeepEqual(*got, s) {
 			t.Fatalf("state: got %+v, %v", got, err)
 		}
-		if _, err := ring.OpenToken(state); err != ErrInvalidSession {
+		if _, err := ring.OpenToken(string(state)); err != ErrInvalidSession {
 			t.Fatal("a state passed as a token")
+		}
+		at := r.IntN(len(state))
+		state[at] ^= 1 << r.IntN(8)
+		if _, err := ring.OpenState(state); err != ErrInvalidSession {
+			t.Fatalf("a state with byte %d changed opens", at)
+		}
+		if _, err := ring.OpenState(state[:at]); err != ErrInvalidSession {
+			t.Fatal("a truncated state opens")
 		}
 	}
 }
@@ -214,16 +219,13 @@ func TestTheLongestTokenOpens(t *testing.T) {
 	for range 30 {
 		s.Assignments = append(s.Assignments, Assignment{id, id})
 	}
-	for name, seal := range map[string]func(*Session, int64) (string, error){"token": ring.SealToken, "state": ring.SealState} {
-		sealed, err := seal(&s, noonMS)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(sealed) > maxSealed {
-			t.Errorf("the %s has %d bytes, only %d are opened", name, len(sealed), maxSealed)
-		}
+	if got, err := ring.OpenState(ring.SealState(&s, noonMS)); err != nil || !reflect.DeepEqual(*got, s) {
+		t.Errorf("the longest state: %+v, %v", got, err)
 	}
-	token, _ := ring.SealToken(&s, noonMS)
+	token, err := ring.SealToken(&s, noonMS)
+	if err != nil || len(token) > maxSealed {
+		t.Fatalf("the token has %d bytes, only %d are opened (%v)", len(token), maxSealed, err)
+	}
 	got, err := ring.OpenToken(token)
 	if err != nil {
 		t.Fatal(err)
