@@ -244,7 +244,7 @@ func (a *App) Start() error {
 	// visitor, and this config's sink takes over from the last one's.
 	e := a.engine()
 	a.held = &e
-	e.outbox.setSink(a.sink)
+	e.outbox.configure(a.sink, a.outboxOptions())
 	return nil
 }
 

@@ -115,8 +115,9 @@ type pooledOutbox struct {
 	mu sync.Mutex
 	// box is nil until the outbox is open.
 	box *outbox.Outbox
-	// sink is where batches go from then on.
-	sink outbox.Sink
+	// sink is where batches go from then on, options how it is opened.
+	sink    outbox.Sink
+	options outbox.Options
 	// early are rows of pages that were served before.
 	early []outbox.Row
 }
@@ -128,13 +129,18 @@ var errEarlyFull = errors.New("outbox is not open yet and too many rows wait for
 
 func (p *pooledOutbox) Destruct() error { return p.close() }
 
-// setSink makes batches go to another place, as after a reload.
-func (p *pooledOutbox) setSink(s outbox.Sink) {
+// configure makes the outbox work as the latest config says: where batches go,
+// and how much may wait.
+func (p *pooledOutbox) configure(sink outbox.Sink, o outbox.Options) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sink = s
-	if p.box != nil {
-		p.box.SetSink(s)
+	p.sink, p.options = sink, o
+	if p.box == nil {
+		return
+	}
+	p.box.SetSink(sink)
+	if err := p.box.SetLimits(o.MaxDisk, o.Overflow); err != nil {
+		p.log.Error("outbox keeps its former limits", zap.Error(err))
 	}
 }
 
@@ -196,12 +202,14 @@ func (a *App) engine() engine {
 	e := engine{outboxKey: a.Outbox.Path, storeKey: a.store.StoreKey()}
 	// The constructors don't fail: what can't be opened is tried again.
 	box, _, _ := outboxes.LoadOrNew(e.outboxKey, func() (caddy.Destructor, error) {
-		p := &pooledOutbox{sink: a.sink}
-		options := a.outboxOptions()
+		p := &pooledOutbox{sink: a.sink, options: a.outboxOptions()}
 		// The opener must see p whole: it starts when the opening is set.
 		begin := make(chan struct{})
 		p.opening = open("outbox "+e.outboxKey, a.log, func() (*outbox.Outbox, error) {
 			<-begin
+			p.mu.Lock()
+			options := p.options
+			p.mu.Unlock()
 			o, err := outbox.Open(e.outboxKey, options)
 			if err != nil {
 				return nil, err

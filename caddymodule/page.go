@@ -249,29 +249,21 @@ func (p *pageAnswer) emit(iw *inject.ResponseWriter) {
 		return
 	}
 	counted := injected && v.facts.Purpose == sessionctx.PurposeNavigate
-	var rows [2]outbox.Row
-	n := 0
 	if h.campaign.Environment == sessionctx.Production {
-		rows[n] = outbox.Row{
-			Datasource: sessionctx.TrafficDatasource,
-			JSON:       sessionctx.TrafficRow(h.campaign, s, &v.facts, uuid.NewString(), iw.Status(), counted, v.now.UnixMilli()),
-		}
-		n++
+		p.add(sessionctx.TrafficDatasource, sessionctx.TrafficRow(h.campaign, s, &v.facts, uuid.NewString(), iw.Status(), counted, v.now.UnixMilli()))
 	}
 	if counted && h.Visit == "page" && (v.visit.New || v.visit.Renewed) {
-		rows[n] = outbox.Row{
-			Datasource: sessionctx.SessionDatasource,
-			JSON:       sessionctx.SessionRow(h.campaign, s, &v.facts),
-		}
-		n++
+		p.add(sessionctx.SessionDatasource, sessionctx.SessionRow(h.campaign, s, &v.facts))
 	}
-	if n == 0 {
-		return
-	}
-	if err := p.engine.outbox.add(rows[:n]...); err != nil {
-		h.app.metrics.rowsLost.Add(float64(n))
+}
+
+// add hands a row over by itself: traffic is refused sooner than sessions.
+func (p *pageAnswer) add(datasource string, row []byte) {
+	h := p.view.handler
+	if err := p.engine.outbox.add(outbox.Row{Datasource: datasource, JSON: row}); err != nil {
+		h.app.metrics.rowsLost.Inc()
 		h.app.lostRows.Do(func() {
-			h.log.Error("rows of pages are lost", zap.Error(err))
+			h.log.Error("rows of pages are lost", zap.String("datasource", datasource), zap.Error(err))
 		})
 	}
 }

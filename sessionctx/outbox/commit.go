@@ -89,7 +89,7 @@ func (o *Outbox) commit(g *group) {
 	for _, c := range g.chunks {
 		size += int64(len(c.buf))
 	}
-	if o.opt.Overflow == DropOldest {
+	if Overflow(o.overflow.Load()) == DropOldest {
 		o.makeRoom(size)
 	}
 	if len(g.chunks) == 1 {

@@ -25,7 +25,7 @@ func (o *Outbox) janitor() {
 }
 
 // sweepAbove is how full the outbox gets before copies are deleted.
-func (o *Outbox) sweepAbove() int64 { return o.opt.MaxDisk / 4 * 3 }
+func (o *Outbox) sweepAbove() int64 { return o.maxDisk.Load() / 4 * 3 }
 
 func (o *Outbox) sweepLetters(now time.Time) {
 	o.letters.Lock()
@@ -95,7 +95,7 @@ func (o *Outbox) makeRoom(size int64) {
 func (o *Outbox) victim(size int64) (*queue, *segment) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.disk+size <= o.opt.MaxDisk {
+	if o.disk+size <= o.maxDisk.Load() {
 		return nil, nil
 	}
 	var queue *queue

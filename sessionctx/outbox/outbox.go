@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,8 +24,12 @@ const (
 
 // Outbox is an open queue. Its methods may be called from any goroutine.
 type Outbox struct {
-	dir  string
-	fs   fsys
+	dir string
+	fs  fsys
+	// maxDisk and overflow are options that SetLimits changes.
+	maxDisk  atomic.Int64
+	overflow atomic.Int32
+
 	opt  Options
 	log  *zap.Logger
 	lock io.Closer
@@ -135,6 +140,8 @@ func Open(dir string, opt Options) (*Outbox, error) {
 		stop:      make(chan struct{}),
 		committed: make(chan struct{}),
 	}
+	o.maxDisk.Store(opt.MaxDisk)
+	o.overflow.Store(int32(opt.Overflow))
 	if err := o.fs.MkdirAll(o.dir); err != nil {
 		return nil, fmt.Errorf("making outbox directory %s: %w", o.dir, err)
 	}
@@ -155,6 +162,21 @@ func Open(dir string, opt Options) (*Outbox, error) {
 	o.workers.Go(o.janitor)
 	go o.committer()
 	return o, nil
+}
+
+// SetLimits changes MaxDisk and Overflow while the outbox is in use, as a
+// reload of the configuration does. Zero is the default of MaxDisk.
+func (o *Outbox) SetLimits(maxDisk int64, overflow Overflow) error {
+	opt := o.opt
+	opt.MaxDisk, opt.Overflow = maxDisk, overflow
+	opt, err := opt.withDefaults()
+	if err != nil {
+		return err
+	}
+	o.maxDisk.Store(opt.MaxDisk)
+	o.overflow.Store(int32(opt.Overflow))
+	signal(o.sweep)
+	return nil
 }
 
 // Append makes rows durable and returns then: all of them when it returns nil.
@@ -268,13 +290,13 @@ func (o *Outbox) admit(rows []Row, size int64) error {
 	if o.backlog > 0 && o.backlog+size > maxBacklog {
 		return fmt.Errorf("%w: %d bytes wait for the disk under %s", ErrUnavailable, o.backlog, o.dir)
 	}
-	if o.opt.Overflow == DropOldest {
+	if Overflow(o.overflow.Load()) == DropOldest {
 		return nil // the committer makes room
 	}
-	limit := o.opt.MaxDisk
+	limit := o.maxDisk.Load()
 	for i := range rows {
 		if slices.Contains(o.opt.LowPriority, rows[i].Datasource) {
-			limit = o.opt.MaxDisk / 10 * 9
+			limit = o.maxDisk.Load() / 10 * 9
 			break
 		}
 	}

@@ -539,3 +539,32 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestSetLimitsAppliesAtOnce(t *testing.T) {
+	o, err := Open(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	row := Row{Datasource: "events_v1", JSON: []byte(`{"a":"` + strings.Repeat("x", 1<<20) + `"}`)}
+	for range 5 {
+		if err := o.Append(t.Context(), row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.SetLimits(5<<20, Refuse); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Append(t.Context(), row); !errors.Is(err, ErrFull) {
+		t.Errorf("beyond the new limit: %v", err)
+	}
+	if err := o.SetLimits(1, Refuse); err == nil {
+		t.Error("a limit smaller than a segment was taken")
+	}
+	if err := o.SetLimits(0, Refuse); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Append(t.Context(), row); err != nil {
+		t.Errorf("with the default limit: %v", err)
+	}
+}

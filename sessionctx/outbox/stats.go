@@ -41,7 +41,7 @@ func (o *Outbox) Stats() Stats {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	st := Stats{
-		Bytes: o.disk, MaxDisk: o.opt.MaxDisk,
+		Bytes: o.disk, MaxDisk: o.maxDisk.Load(),
 		Damaged: o.damaged, Cut: o.cut, Dropped: o.dropped,
 		Datasources: make(map[string]DatasourceStats, len(o.queues)),
 	}
