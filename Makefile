@@ -47,11 +47,14 @@ lint: bin/caddy
 	test -z "$$unformatted" || { echo "gofmt -w would change:"; echo "$$unformatted"; exit 1; }
 	@echo "caddy fmt --diff Caddyfile.example"; changes=$$(bin/caddy fmt --diff Caddyfile.example 2>&1) || { echo "$$changes"; exit 1; }
 
-# Benchmarks stand beside the code they measure; tests/bench is a program that
-# measures a running Caddy and prints a table.
+# Benchmarks stand beside the code they measure; programs that measure a
+# running Caddy are in tests/bench, each a main package that prints its table.
 bench:
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
-	@if test -f tests/bench/main.go; then echo "go run ./tests/bench"; go run ./tests/bench; fi
+	@for program in tests/bench/*/; do \
+		test -d "$$program" || continue; \
+		echo "go run ./$$program"; go run "./$$program" || exit 1; \
+	done
 
 fuzz:
 	@scripts/fuzz.sh $(FUZZTIME)

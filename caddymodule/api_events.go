@@ -119,6 +119,9 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 		}
 	}
 	rows := c.sessionRow()
+	// Cookies go with a session's first sign of life; a browser that refuses
+	// them is not sent them with each event.
+	c.cookies = len(rows) > 0
 	now := c.now.UnixMilli()
 	page := ""
 	equal := map[string]int{} // how often each content came in this batch
@@ -156,7 +159,6 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 		return 0, err
 	}
 	c.app.seen.add(c.session.ID)
-	c.cookies = true
 	return last, nil
 }
 

@@ -25,10 +25,9 @@ need() { # need <words> <packages> <programs, one of which will do>
 	read -ra names <<<"$names"
 	packages+=("${names[@]}")
 }
-mac_chrome="/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 need "a C compiler" "gcc libc6-dev" "${CC:-cc}" gcc clang
 need "redis-server (Redis 7 or newer)" "redis-server" redis-server
-need "Chromium or Chrome" "chromium" chromium chromium-browser google-chrome google-chrome-stable "$mac_chrome"
+need "Chromium, as chromium in the PATH" "chromium" chromium
 
 [ "${#missing[@]}" -eq 0 ] && exit 0
 

@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Body is a JSON object from a browser. Names are matched exactly; values are
@@ -19,48 +19,108 @@ type Body map[string]json.RawMessage
 // ParseBody reads one JSON object. The error says what is wrong in terms of
 // the request; it quotes no values.
 func ParseBody(b []byte) (Body, error) {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	t, err := dec.Token()
-	if err != nil {
-		return nil, bodyError(err)
+	b = bytes.TrimLeft(b, jsonSpace)
+	if !json.Valid(b) {
+		return nil, bodyError(b)
 	}
-	if t != json.Delim('{') {
+	if b[0] != '{' {
 		return nil, errors.New("body is not a JSON object")
 	}
-	out := Body{}
-	for dec.More() {
-		k, err := dec.Token()
-		if err != nil {
-			return nil, bodyError(err)
-		}
-		name := k.(string) // the decoder allows nothing else here
-		var v json.RawMessage
-		if err := dec.Decode(&v); err != nil {
-			return nil, bodyError(err)
+	// b is valid, so splitting it needs to know strings and nesting only.
+	out := make(Body, 16)
+	for i := next(b, 1); b[i] != '}'; {
+		end := endOfString(b, i)
+		name, ok := text(b[i:end])
+		if !ok {
+			return nil, errors.New("body is not valid JSON")
 		}
 		if _, twice := out[name]; twice {
 			return nil, fmt.Errorf("field %q occurs twice", CleanText(name, 64))
 		}
-		out[name] = v
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, bodyError(err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("body has text after its JSON object")
+		from := next(b, next(b, end)+1) // after the colon
+		end = endOfValue(b, from)
+		out[name] = json.RawMessage(b[from:end:end])
+		if i = next(b, end); b[i] == ',' {
+			i = next(b, i+1)
+		}
 	}
 	return out, nil
 }
 
-func bodyError(err error) error {
-	var syntax *json.SyntaxError
-	switch {
-	case errors.As(err, &syntax):
-		return fmt.Errorf("body is not valid JSON at byte %d", syntax.Offset)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("body ends before its JSON object does")
+const jsonSpace = " \t\r\n"
+
+// next is the index of the first byte from i on that is no white space.
+func next(b []byte, i int) int {
+	for b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n' {
+		i++
 	}
-	return errors.New("body is not valid JSON")
+	return i
+}
+
+// endOfString is the index behind the string that begins at i.
+func endOfString(b []byte, i int) int {
+	for i++; b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	return i + 1
+}
+
+// endOfValue is the index behind the value that begins at i.
+func endOfValue(b []byte, i int) int {
+	depth := 0
+	for {
+		switch b[i] {
+		case '"':
+			i = endOfString(b, i) - 1
+			if depth == 0 {
+				return i + 1
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth == 0 {
+				return i // the object's own end
+			}
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case ',', ' ', '\t', '\r', '\n':
+			if depth == 0 {
+				return i
+			}
+		}
+		i++
+	}
+}
+
+// text is the value of a JSON string.
+func text(quoted []byte) (string, bool) {
+	inner := quoted[1 : len(quoted)-1]
+	for _, c := range inner {
+		if c == '\\' || c >= utf8.RuneSelf {
+			var s string
+			err := json.Unmarshal(quoted, &s)
+			return s, err == nil
+		}
+	}
+	return string(inner), true
+}
+
+// bodyError says why b is not valid JSON.
+func bodyError(b []byte) error {
+	var syntax *json.SyntaxError
+	if err := json.Unmarshal(b, new(json.RawMessage)); !errors.As(err, &syntax) {
+		return errors.New("body is not valid JSON")
+	}
+	switch {
+	case syntax.Offset >= int64(len(b)) && strings.Contains(syntax.Error(), "end of JSON"):
+		return errors.New("body ends before its JSON object does")
+	case strings.Contains(syntax.Error(), "after top-level value"):
+		return errors.New("body has text after its JSON object")
+	}
+	return fmt.Errorf("body is not valid JSON at byte %d", syntax.Offset)
 }
 
 // Has reports whether the field is there with a value other than null.
@@ -78,8 +138,8 @@ func (b Body) Text(name string, max int) string {
 	}
 	switch v[0] {
 	case '"':
-		var s string
-		if json.Unmarshal(v, &s) != nil {
+		s, ok := text(v)
+		if !ok {
 			return ""
 		}
 		return CleanText(s, max)
@@ -110,7 +170,8 @@ func (b Body) Number(name string) (float64, bool) {
 	}
 	s := string(v)
 	if v[0] == '"' {
-		if json.Unmarshal(v, &s) != nil {
+		var ok bool
+		if s, ok = text(v); !ok {
 			return 0, false
 		}
 		s = strings.TrimSpace(s)
