@@ -192,7 +192,36 @@ func TestSecondProcess(t *testing.T) {
 	})
 }
 
-// TestOutboxFull: the API says that it can't take events; pages go out.
+// TestMetrics: figures are on Caddy's own endpoint and go on over a reload.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	tb := standin.New(t)
+	c := newCaddy(t)
+	writePage(t, c, "index.html", plainPage)
+	c.write(globals(tinybirdSink(tb)) + landing("30m"))
+	c.start()
+	v := newVisitor(t, c.site, desktop, false)
+	s := v.visit("/")
+	v.post("events/session/init", with(s.ids(), "token", s.Session.Token)).ok(t)
+	waitRows(t, tb, "session_v1", 1)
+	c.reload(globals(tinybirdSink(tb)) + landing("20m"))
+	v.visit("/")
+	if a := v.post("events/track", "{"); a.status != 400 {
+		t.Errorf("broken JSON got %d", a.status)
+	}
+	for name, want := range map[string]float64{
+		`caddy_session_context_pages_total{campaign="cmp_1",outcome="injected"}`:            2,
+		`caddy_session_context_api_answers_total{code="ok",route="events/session/init"}`:    1,
+		`caddy_session_context_api_answers_total{code="invalid_json",route="events/track"}`: 1,
+		`caddy_session_context_delivered_rows_total{datasource="session_v1"}`:               1,
+	} {
+		if got := c.metric(name); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+}
+
+// TestDiskTrouble: the API says that it can't take events; pages go out.
 func TestDiskTrouble(t *testing.T) {
 	t.Parallel()
 	c := newCaddy(t)

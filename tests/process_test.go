@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -177,7 +178,8 @@ func (c *caddy) reload(caddyfile string) {
 	}
 }
 
-// metric is the sum of a counter over all labels, as the admin API shows it.
+// metric is a counter's value, by its name and labels as the admin API shows
+// them.
 func (c *caddy) metric(name string) float64 {
 	c.t.Helper()
 	res, err := http.Get("http://" + c.admin + "/metrics")
@@ -189,15 +191,16 @@ func (c *caddy) metric(name string) float64 {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	sum := 0.0
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, name); ok && (rest[0] == '{' || rest[0] == ' ') {
-			var v float64
-			fmt.Sscanf(rest[strings.LastIndexByte(strings.TrimSpace(rest), ' ')+1:], "%g", &v)
-			sum += v
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			return v
 		}
 	}
-	return sum
+	return 0
 }
 
 func freeAddr(t testing.TB) string {

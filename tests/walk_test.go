@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -260,6 +261,11 @@ func TestSecondPage(t *testing.T) {
 	}
 	if second.Session.ExpiresAt != first.Session.ExpiresAt || *second.SegmentID != "everyone" || second.Attribution.Original["utm_source"] != "google" {
 		t.Errorf("the second page has %+v", second)
+	}
+	names := v.cookieNames()
+	slices.Sort(names)
+	if want := []string{"fb_attribution_cmp_1", "fb_session_cmp_1", "fb_user_ws_1"}; !slices.Equal(names, want) {
+		t.Errorf("cookies %v, want %v", names, want)
 	}
 	res, _ := v.page("/")
 	if sc := res.Header.Values("Set-Cookie"); len(sc) > 0 {

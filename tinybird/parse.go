@@ -125,7 +125,7 @@ func parseColumn(line string) (Column, error) {
 	}
 	path, ok := strings.CutPrefix(parts[3], "json:$.")
 	if !ok {
-		return Column{}, fmt.Errorf("column %s: path %q does not begin with json:$.", c.Name, parts[3])
+		return Column{}, fmt.Errorf("column %s: path %q has no json:$. before it", c.Name, parts[3])
 	}
 	c.Path = strings.Split(path, ".")
 	for _, key := range c.Path {

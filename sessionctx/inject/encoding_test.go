@@ -79,8 +79,7 @@ func TestCompressedPagesAreDecoded(t *testing.T) {
 func TestFlushesPassTheDecoder(t *testing.T) {
 	for coding := range codings {
 		t.Run(coding, func(t *testing.T) {
-			var got *answer
-			got = exchange{header: codedHeader(coding, -1), handler: func(w http.ResponseWriter) {
+			got := exchange{header: codedHeader(coding, -1), handler: func(w http.ResponseWriter) {
 				var b bytes.Buffer
 				z := codings[coding](&b)
 				a := w.(*ResponseWriter).Unwrap().(*answer)

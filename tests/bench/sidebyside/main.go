@@ -150,7 +150,7 @@ http://%s {%s
 		time.Sleep(20 * time.Millisecond)
 	}
 	s.stop()
-	return nil, fmt.Errorf("Caddy does not serve on %s", s.addr)
+	return nil, fmt.Errorf("no Caddy serves on %s", s.addr)
 }
 
 func (s *server) stop() {
