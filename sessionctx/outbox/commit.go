@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// maxSpare is the largest buffer that is kept for the next commit, in bytes.
+const maxSpare = 1 << 20
+
 // committer is the one goroutine that writes segments.
 func (o *Outbox) committer() {
 	defer close(o.committed)
@@ -110,8 +113,6 @@ func (o *Outbox) commit(g *group) {
 		} else if c.added > 0 {
 			o.lost(c)
 		}
-		giveBuffer(c.buf)
-		c.buf = nil
 	}
 	if g.seal {
 		for _, q := range o.all() {
@@ -120,6 +121,12 @@ func (o *Outbox) commit(g *group) {
 	}
 	o.mu.Lock()
 	o.backlog -= size
+	for _, c := range g.chunks {
+		if cap(c.buf) <= maxSpare {
+			c.q.spare = c.buf[:0]
+		}
+		c.buf = nil
+	}
 	o.mu.Unlock()
 	close(g.done)
 	if rows > 0 {

@@ -348,8 +348,15 @@ func TestSessionsGoBeforeTheEventsThatFollow(t *testing.T) {
 			// The hold is not served again by each later batch.
 			appendRows(t, o, "events_v1", 1, 2)
 			flush(t, o)
-			if last := r.all()[r.count()-1]; last.Datasource != "events_v1" || last.at.Sub(start) != 11*time.Second {
-				t.Errorf("last try %+v", last)
+			// (Flush makes the held session be tried again too, in either order.)
+			var last time.Duration
+			for _, try := range r.all() {
+				if try.Datasource == "events_v1" {
+					last = try.at.Sub(start)
+				}
+			}
+			if last != 11*time.Second {
+				t.Errorf("the second event was tried after %v", last)
 			}
 		})
 	})

@@ -70,8 +70,11 @@ type queue struct {
 	rest []*segment // out of use, not yet sealed because the disk failed
 
 	// Under Outbox.mu.
-	lastSeq  int64
-	pending  *chunk
+	lastSeq int64
+	pending *chunk
+	// spare is the last chunk's buffer, to be filled again. (A sync.Pool is
+	// emptied at each collection, just when many rows make many of these.)
+	spare    []byte
 	sealed   []*segment // ascending by name
 	openRows int        // mirrors of open and rest
 	openSize int64
@@ -243,7 +246,8 @@ func (o *Outbox) take(rows []Row, wait bool, chunks []*chunk) (*group, []*chunk,
 		q := o.queue(rows[i].Datasource)
 		c := q.pending
 		if c == nil {
-			c = &chunk{q: q, buf: takeBuffer()}
+			c = &chunk{q: q, buf: q.spare}
+			q.spare = nil
 			q.pending = c
 			g.chunks = append(g.chunks, c)
 		}
@@ -394,16 +398,5 @@ func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
-	}
-}
-
-// Buffers of chunks are reused, but for the rare large ones.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
-func takeBuffer() []byte { return (*buffers.Get().(*[]byte))[:0] }
-
-func giveBuffer(b []byte) {
-	if cap(b) <= 1<<20 {
-		buffers.Put(&b)
 	}
 }
