@@ -28,10 +28,6 @@ const (
 	commitPatience = 10 * time.Second
 	// busyRetry is what clients are told to wait when we can't take a call.
 	busyRetry = 5 * time.Second
-
-	// A client may fail to prove itself that often.
-	failedProofsPerMinute = 30
-	failedProofsBurst     = 30
 )
 
 // route is one route of the API.
@@ -163,7 +159,7 @@ func (c *call) serve() (any, error) {
 		}
 	}
 	c.engine = c.app.engine()
-	defer c.engine.release(c.app.log)
+	defer c.engine.release()
 	return c.route.serve(c)
 }
 
@@ -206,27 +202,34 @@ func (c *call) allowed(h *Handler) bool {
 }
 
 func (c *call) limitClient() error {
-	perMinute, burst := c.limits()
+	if !c.facts.ClientIP.IsValid() {
+		// One bucket for all whose address is hidden would let one of them
+		// lock the others out.
+		c.app.noAddress.Do(func() {
+			c.app.log.Warn("clients have no address, so they are not limited: set trusted_proxies, or trusted_proxies_unix for a UNIX socket")
+		})
+		return nil
+	}
 	client := clientName(c.facts.ClientIP)
-	if c.app.limits.exhausted(limitFailedProofs, client) {
+	if c.app.limits.exhausted(failedProofs, client) {
 		return tooMany(time.Minute, "too many requests that did not prove their session")
 	}
-	if wait, ok := c.app.limits.allow(limitClient, client, perMinute, burst); !ok {
+	if wait, ok := c.app.limits.allow(c.limit(limitClient), client, 1); !ok {
 		return tooMany(wait, "too many requests from this client")
 	}
 	return nil
 }
 
-// limits are those of the site, or of the campaign where that is known.
-func (c *call) limits() (perMinute, burst int) {
+// limit is the site's, or the campaign's where that is known.
+func (c *call) limit(kind limitKind) limit {
 	h := c.handler
 	if h == nil {
 		h = c.site
 	}
 	if h != nil && h.RateLimit != nil {
-		return h.RateLimit.PerMinute, h.RateLimit.Burst
+		return limit{kind, h.RateLimit.PerMinute, h.RateLimit.Burst}
 	}
-	return defaultRequestsPerMinute, defaultBurst
+	return limit{kind, defaultRequestsPerMinute, defaultBurst}
 }
 
 func tooMany(wait time.Duration, text string) *refusal {
@@ -320,10 +323,13 @@ func (c *call) setCookies() {
 	if !c.sameOrigin || c.proof == proofIDs || c.handler == nil {
 		return
 	}
+	if c.site != nil && c.site.campaign.CampaignRef != c.handler.campaign.CampaignRef {
+		return // another campaign's site, which has cookies of its own
+	}
 	if u := c.carried.User; u != nil && u.UserID != c.session.UserID {
 		return
 	}
-	consent := c.handler.consent(c.r, &c.facts, &c.carried)
+	consent := c.handler.consent(c.r, &c.facts, &c.carried, c.session.ConsentRequired)
 	v := sessionctx.Resume(c.handler.campaign, c.session, consent, c.carried)
 	secure := c.facts.Scheme == "https"
 	cookies, err := v.Cookies(c.ring, secure, c.now)
@@ -351,6 +357,8 @@ func (c *call) commit(rows ...outbox.Row) error {
 		// A row that we made is at fault, not the client.
 		return fmt.Errorf("row for the outbox: %w", err)
 	}
-	c.app.log.Error("rows could not be made durable: the client is told to try again", zap.Error(err))
+	c.app.noCommit.Do(func() {
+		c.app.log.Error("rows could not be made durable: clients are told to try again", zap.Error(err))
+	})
 	return busy("outbox_unavailable", "the server can't store this right now: try again")
 }

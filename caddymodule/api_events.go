@@ -39,6 +39,16 @@ func (c *call) trackEvent() (any, error) {
 	}, nil
 }
 
+const (
+	// maxEvents bounds a batch; clients send ten or so.
+	maxEvents = 500
+	// eventsAToken is how many events of a batch cost as much of the rate
+	// limit as a request does.
+	eventsAToken = 20
+	// maxRejected bounds how many rejected events an answer tells about.
+	maxRejected = 20
+)
+
 // rejected is an event that was left out of its batch.
 type rejected struct {
 	Index int    `json:"index"`
@@ -51,6 +61,9 @@ func (c *call) trackBatch() (any, error) {
 	var raw []json.RawMessage
 	if json.Unmarshal(c.body["events"], &raw) != nil || len(raw) == 0 {
 		return nil, refuse(http.StatusBadRequest, "missing_field", "events is missing, empty or not an array")
+	}
+	if len(raw) > maxEvents {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "too_many_events", "the batch has %d events, at most %d are taken: send several", len(raw), maxEvents)
 	}
 	sessionID := c.body.Text("session_id", maxID)
 	events := make([]*sessionctx.Event, 0, len(raw))
@@ -80,10 +93,16 @@ func (c *call) trackBatch() (any, error) {
 	if len(events) == 0 {
 		return nil, refuse(http.StatusBadRequest, "invalid_event", "none of the %d events can be stored: %s", len(raw), out[0].Error)
 	}
+	if extra := len(events) / eventsAToken; extra > 0 && c.facts.ClientIP.IsValid() {
+		if wait, ok := c.app.limits.allow(c.limit(limitClient), clientName(c.facts.ClientIP), extra); !ok {
+			return nil, tooMany(wait, "too many events from this client")
+		}
+	}
 	last, err := c.takeEvents(events)
 	if err != nil {
 		return nil, err
 	}
+	out = out[:min(len(out), maxRejected)]
 	return map[string]any{
 		"event_sequence":      last,
 		"processed_events":    len(events),
@@ -158,7 +177,7 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 	if err := c.commit(rows...); err != nil {
 		return 0, err
 	}
-	c.app.seen.add(c.session.ID)
+	c.committed()
 	return last, nil
 }
 

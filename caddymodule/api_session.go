@@ -124,8 +124,17 @@ func (c *call) commitSession() error {
 	if err := c.commit(rows...); err != nil {
 		return err
 	}
-	c.app.seen.add(c.session.ID)
+	c.committed()
 	return nil
+}
+
+// committed is called when the session's row is durable.
+func (c *call) committed() {
+	c.app.seen.add(c.session.ID)
+	if c.lost {
+		// What could be put together is kept, for calls that bring less.
+		c.app.keepState(c.engine, c.handler.campaign, &c.session, c.now)
+	}
 }
 
 // context answers with the document that pages are injected with, for pages
@@ -158,7 +167,7 @@ func (c *call) context() (any, error) {
 		Campaign: h.campaign,
 		Facts:    &v.facts,
 		Carried:  c.carried,
-		Consent:  h.consent(c.r, &v.facts, &c.carried),
+		Consent:  h.consent(c.r, &v.facts, &c.carried, c.carried.Session != nil && c.carried.Session.ConsentRequired),
 		Now:      c.now,
 		Random:   rand.Reader,
 	}

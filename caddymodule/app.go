@@ -54,9 +54,8 @@ type App struct {
 	limits  *limiters
 	metrics *metrics
 	seen    *seenSessions
-	// lostRows keeps the log readable when every page loses its rows.
-	lostRows  rate.Sometimes
-	storeDown rate.Sometimes
+	// What every request could say is said once a minute.
+	lostRows, storeDown, noCommit, nested, badLandingPage, noAddress rate.Sometimes
 
 	campaignsMu sync.RWMutex
 	campaigns   map[sessionctx.CampaignRef]*Handler
@@ -117,8 +116,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.campaigns = map[sessionctx.CampaignRef]*Handler{}
 	a.limits = newLimiters(time.Now)
 	a.seen = newSeenSessions()
-	a.lostRows.Interval = time.Minute
-	a.storeDown.Interval = time.Minute
+	for _, s := range []*rate.Sometimes{&a.lostRows, &a.storeDown, &a.noCommit, &a.nested, &a.badLandingPage, &a.noAddress} {
+		s.Interval = time.Minute
+	}
 	a.metrics = registerMetrics(ctx)
 
 	if a.Outbox == nil {
@@ -244,7 +244,7 @@ func (a *App) Start() error {
 	// visitor, and this config's sink takes over from the last one's.
 	e := a.engine()
 	a.held = &e
-	e.outbox.configure(a.sink, a.outboxOptions())
+	e.outbox.configure(a)
 	return nil
 }
 
@@ -259,7 +259,8 @@ func (a *App) Cleanup() error {
 		a.ended.Wait()
 	}
 	if a.held != nil {
-		a.held.release(a.log)
+		a.held.outbox.unconfigure(a)
+		a.held.release()
 	}
 	return nil
 }

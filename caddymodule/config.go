@@ -171,6 +171,9 @@ type Variant struct {
 	LandingPage string `json:"landing_page,omitempty"`
 }
 
+// placeholderPattern is an id with at least one placeholder in it.
+var placeholderPattern = regexp.MustCompile(`^[A-Za-z0-9_-]*(\{[^{}\s]+\}[A-Za-z0-9_-]*)+$`)
+
 var variablePattern = regexp.MustCompile(`^[A-Za-z_$][A-Za-z0-9_$]{0,63}$`)
 
 // values checks the campaign and gives it as the domain's values. Errors name
@@ -186,7 +189,7 @@ func (c *Campaign) values() (*sessionctx.Campaign, error) {
 			return nil, err
 		}
 	}
-	if c.LandingPage != "" && !strings.Contains(c.LandingPage, "{") {
+	if c.LandingPage != "" && !placeholderPattern.MatchString(c.LandingPage) {
 		if err := checkID("landing_page", c.LandingPage); err != nil {
 			return nil, err
 		}
@@ -256,6 +259,9 @@ func (c *Campaign) values() (*sessionctx.Campaign, error) {
 	if out.Consent, err = c.Consent.values(); err != nil {
 		return nil, err
 	}
+	if i := slices.Index(c.Segments, nil); i >= 0 {
+		return nil, fmt.Errorf("segment %d is null: give it an id, or leave it out", i+1)
+	}
 	for i, s := range c.Segments {
 		if err := checkID("segment", s.ID); err != nil {
 			return nil, err
@@ -276,7 +282,10 @@ func (c *Campaign) values() (*sessionctx.Campaign, error) {
 	if len(c.ABTests) > maxTests {
 		return nil, fmt.Errorf("%d A/B tests are more than %d: assignments travel in cookies, which have no room for more", len(c.ABTests), maxTests)
 	}
-	for _, t := range c.ABTests {
+	for i, t := range c.ABTests {
+		if t == nil {
+			return nil, fmt.Errorf("ab_test %d is null: give it an id, or leave it out", i+1)
+		}
 		test, err := t.values(out)
 		if err != nil {
 			return nil, err
@@ -359,7 +368,10 @@ func (t *ABTest) values(c *sessionctx.Campaign) (*sessionctx.Test, error) {
 	if len(t.Variants) < 2 {
 		return nil, fmt.Errorf("ab_test %s needs two variants at least and has %d: add lines `variant <id> <weight>`, the control first", t.ID, len(t.Variants))
 	}
-	for _, v := range t.Variants {
+	for i, v := range t.Variants {
+		if v == nil {
+			return nil, fmt.Errorf("variant %d of ab_test %s is null: give it an id, or leave it out", i+1, t.ID)
+		}
 		if err := checkID("variant", v.ID); err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -115,10 +116,14 @@ type pooledOutbox struct {
 	mu sync.Mutex
 	// box is nil until the outbox is open.
 	box *outbox.Outbox
-	// sink is where batches go from then on, options how it is opened.
+	// apps are the configs that use the outbox, the latest last. That one
+	// says where batches go and how much may wait. A config that is rejected
+	// after its Start leaves, and the one before it counts again.
+	apps []*App
+	// sink and options are those of the last app that counted.
 	sink    outbox.Sink
 	options outbox.Options
-	// early are rows of pages that were served before.
+	// early are rows of pages that were served before the outbox was open.
 	early []outbox.Row
 }
 
@@ -127,21 +132,68 @@ const maxEarly = 4096
 
 var errEarlyFull = errors.New("outbox is not open yet and too many rows wait for it")
 
-func (p *pooledOutbox) Destruct() error { return p.close() }
+// Destruct closes the outbox when the last has let go of it. That may be a
+// request, which doesn't wait for it; the process does before it exits. Who
+// opens the directory again in the meantime waits for the lock.
+func (p *pooledOutbox) Destruct() error { return closeUnwaited(p.opening) }
 
-// configure makes the outbox work as the latest config says: where batches go,
-// and how much may wait.
-func (p *pooledOutbox) configure(sink outbox.Sink, o outbox.Options) {
+func closeUnwaited[T interface{ Close() error }](o *opening[T]) error {
+	if caddy.Exiting() {
+		return o.close()
+	}
+	go func() {
+		if err := o.close(); err != nil {
+			o.log.Error("closing "+o.what, zap.Error(err))
+		}
+	}()
+	return nil
+}
+
+// configure makes the outbox work as the app says.
+func (p *pooledOutbox) configure(a *App) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sink, p.options = sink, o
+	p.apps = append(p.apps, a)
+	p.apply()
+}
+
+// unconfigure is configure's inverse. The last app's sink stays in use until
+// the outbox is closed.
+func (p *pooledOutbox) unconfigure(a *App) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	latest := p.apps[len(p.apps)-1] == a
+	p.apps = slices.DeleteFunc(p.apps, func(o *App) bool { return o == a })
+	if latest {
+		p.apply()
+	}
+}
+
+// apply puts the latest app's settings into force. Under p.mu.
+func (p *pooledOutbox) apply() {
+	if len(p.apps) == 0 {
+		return
+	}
+	a := p.apps[len(p.apps)-1]
+	p.sink, p.options = a.sink, a.outboxOptions()
 	if p.box == nil {
 		return
 	}
-	p.box.SetSink(sink)
-	if err := p.box.SetLimits(o.MaxDisk, o.Overflow); err != nil {
+	p.box.SetSink(p.sink)
+	if err := p.box.SetLimits(p.options.MaxDisk, p.options.Overflow); err != nil {
 		p.log.Error("outbox keeps its former limits", zap.Error(err))
 	}
+}
+
+// stranded is how many rows wait in an outbox that no config uses any more.
+func (p *pooledOutbox) stranded() int64 {
+	p.mu.Lock()
+	box, used := p.box, len(p.apps) > 0
+	p.mu.Unlock()
+	if used || box == nil {
+		return 0
+	}
+	return int64(box.Stats().Rows)
 }
 
 // opened takes the outbox into use.
@@ -187,7 +239,7 @@ type pooledStore struct {
 	*opening[store.Store]
 }
 
-func (p *pooledStore) Destruct() error { return p.close() }
+func (p *pooledStore) Destruct() error { return closeUnwaited(p.opening) }
 
 // engine is what a request works with. It stays open until release.
 type engine struct {
@@ -228,12 +280,37 @@ func (a *App) engine() engine {
 	return e
 }
 
-// release lets go of both. The last to let go closes them.
-func (e engine) release(log *zap.Logger) {
+// release lets go of both. The last to let go closes them; where rows would
+// be left in a directory that no config uses any more, they are delivered
+// first.
+func (e engine) release() {
+	rows := e.outbox.stranded()
+	if rows == 0 || caddy.Exiting() {
+		e.drop()
+		return
+	}
+	go func() {
+		defer e.drop()
+		log := e.outbox.log.With(zap.String("path", e.outboxKey))
+		log.Info("no config uses this outbox any more: its rows are delivered before it is closed", zap.Int64("rows", rows))
+		for rows > 0 && !caddy.Exiting() {
+			time.Sleep(drainPoll)
+			rows = e.outbox.stranded()
+		}
+		if rows > 0 {
+			log.Warn("rows stay in an outbox that no config uses: configure its path again to have them delivered", zap.Int64("rows", rows))
+		}
+	}()
+}
+
+// drainPoll is how often an outbox that is being emptied is looked at.
+const drainPoll = 200 * time.Millisecond
+
+func (e engine) drop() {
 	if _, err := outboxes.Delete(e.outboxKey); err != nil {
-		log.Error("closing outbox", zap.String("path", e.outboxKey), zap.Error(err))
+		e.outbox.log.Error("closing outbox", zap.String("path", e.outboxKey), zap.Error(err))
 	}
 	if _, err := stores.Delete(e.storeKey); err != nil {
-		log.Error("closing store", zap.Error(err))
+		e.outbox.log.Error("closing store", zap.Error(err))
 	}
 }

@@ -120,6 +120,7 @@ func (h *Handler) loadMatchers(ctx caddy.Context) error {
 
 // ServeHTTP answers the API and gives pages their context; all else goes on.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	addPlaceholders(r.Context())
 	original := originalRequest(r)
 	if route, ok := apiRoute(h.apiPath, r.URL.Path, original.URL.Path); ok {
 		return h.app.serveAPI(w, r, route, h)
@@ -177,11 +178,11 @@ func (h *Handler) carried(r *http.Request, ring *sessionctx.Ring, f *sessionctx.
 	return ring.OpenCookies(list, h.campaign, f.Scheme == "https", now.UnixMilli())
 }
 
-// consent decides what the visitor agreed to. A matcher that fails makes
-// consent required: that errs on the visitor's side.
-func (h *Handler) consent(r *http.Request, f *sessionctx.Facts, carried *sessionctx.Carried) sessionctx.Consent {
-	required := false
-	if c := h.Consent; c != nil {
+// consent decides what the visitor agreed to. required is whether it is known
+// already that the visitor has to be asked. A matcher that fails makes consent
+// required too: that errs on the visitor's side.
+func (h *Handler) consent(r *http.Request, f *sessionctx.Facts, carried *sessionctx.Carried, required bool) sessionctx.Consent {
+	if c := h.Consent; c != nil && !required {
 		required = c.RequireAlways
 		if len(c.require) > 0 {
 			match, err := c.require.AnyMatchWithError(r)

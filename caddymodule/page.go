@@ -20,29 +20,37 @@ import (
 // debugHeader says, with `debug`, why a page was or wasn't injected.
 const debugHeader = "Session-Context"
 
+// includeHeader is what Caddy's templates send with the request for a page
+// that is included in another: only the outermost gets the context.
+const includeHeader = "Caddy-Templates-Include"
+
 // Reasons beside those of package inject.
 const (
 	reasonNotPage = inject.Reason("not_a_page_request")
 	reasonKeys    = inject.Reason("keys_unavailable")
 	reasonOff     = inject.Reason("off")
 	reasonFailed  = inject.Reason("failed")
+	reasonNested  = inject.Reason("nested")
 )
 
 // servePage lets the next handler make the answer and puts the context into
 // it, if it is a page.
 func (h *Handler) servePage(w http.ResponseWriter, r, original *http.Request, next caddyhttp.Handler) error {
-	if !inject.PageRequest(r, original.URL.Path) {
+	if !inject.PageRequest(r, original.URL.Path) || r.Header.Get(includeHeader) != "" {
 		return h.untouched(w, r, next, reasonNotPage)
 	}
 	if h.Inject == "loader" {
 		return h.serveLoader(w, r, next)
 	}
 	if r.Method == http.MethodHead {
+		v := &view{handler: h, now: time.Now()}
+		v.facts = h.app.facts(r, original, v.now)
+		v.publishFacts(r.Context())
 		// It mints nothing, and promises no length or validator that the
 		// page won't have.
 		return h.throughInjector(w, r, next, inject.Options{}, nil)
 	}
-	v, first, why := h.view(r, original)
+	v, why := h.view(r, original)
 	if v == nil {
 		return h.untouched(w, r, next, why)
 	}
@@ -51,22 +59,21 @@ func (h *Handler) servePage(w http.ResponseWriter, r, original *http.Request, ne
 	}
 
 	e := h.app.engine()
-	defer e.release(h.app.log)
-	page := &pageAnswer{view: v, engine: e}
+	defer e.release()
+	page := &pageAnswer{view: v, engine: e, errorRoute: inErrorRoute(r)}
 	return h.throughInjector(w, r, next, inject.Options{
 		Script:    page.script,
 		Nonce:     v.cspNonce,
 		OnHeader:  page.onHeader,
-		AnyStatus: !first,
-	}, func(iw *inject.ResponseWriter) {
-		if first {
-			page.emit(iw)
-		}
-	})
+		AnyStatus: page.errorRoute,
+	}, page.emit)
 }
 
-// throughInjector runs next with a writer that injects; after is called when
-// the answer is whole.
+// inErrorRoute reports whether the request is in `handle_errors`.
+func inErrorRoute(r *http.Request) bool { return r.Context().Value(caddyhttp.ErrorCtxKey) != nil }
+
+// throughInjector runs next with a writer that injects. after is called when
+// the answer has ended, whole or not.
 func (h *Handler) throughInjector(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, o inject.Options, after func(*inject.ResponseWriter)) error {
 	var iw *inject.ResponseWriter
 	if h.Debug {
@@ -80,27 +87,20 @@ func (h *Handler) throughInjector(w http.ResponseWriter, r *http.Request, next c
 	}
 	iw = inject.NewResponseWriter(w, r, o)
 	restore := inject.PrepareRequest(r, o.Cacheable)
-	whole := false
 	defer func() {
 		// An error or a panic passes; what the error route sees of the
-		// request is what came in.
+		// request is what came in. Aborting what is closed does nothing.
 		restore()
-		if !whole {
-			iw.Abort()
-		}
+		iw.Abort()
 		h.app.metrics.page(h.campaign.ID, iw.Outcome())
+		if after != nil {
+			after(iw)
+		}
 	}()
 	if err := next.ServeHTTP(iw, r); err != nil {
 		return err
 	}
-	whole = true
-	if err := iw.Close(); err != nil {
-		return err
-	}
-	if after != nil {
-		after(iw)
-	}
-	return nil
+	return iw.Close()
 }
 
 func outcomeText(why inject.Reason, injecting bool) string {
@@ -121,22 +121,30 @@ func (h *Handler) untouched(w http.ResponseWriter, r *http.Request, next caddyht
 	return next.ServeHTTP(w, r)
 }
 
-// view decides about the page request, or finds what was decided when this
-// runs in an error route. A nil view is a page that goes out untouched.
-func (h *Handler) view(r, original *http.Request) (v *view, first bool, why inject.Reason) {
+// view decides about the page request. In an error route it finds what was
+// decided before. A nil view is a page that goes out untouched.
+func (h *Handler) view(r, original *http.Request) (v *view, why inject.Reason) {
 	ctx := r.Context()
 	if v, ok := caddyhttp.GetVar(ctx, viewVar).(*view); ok {
-		if v.visit == nil {
-			return nil, false, reasonFailed
+		switch {
+		case !inErrorRoute(r):
+			// A handler around this one has decided.
+			h.app.nested.Do(func() {
+				h.log.Warn("session_context stands twice on a request's way: the outer one counts",
+					zap.String("outer_campaign", v.handler.campaign.ID), zap.String("inner_campaign", h.campaign.ID))
+			})
+			return nil, reasonNested
+		case v.visit == nil:
+			return nil, reasonFailed
 		}
-		return v, false, ""
+		return v, ""
 	}
 	now := time.Now()
 	v = &view{handler: h, now: now, facts: h.app.facts(r, original, now)}
 	v.publishFacts(ctx)
 	ring, err := h.app.keys(ctx)
 	if err != nil {
-		return nil, false, reasonKeys
+		return nil, reasonKeys
 	}
 	carried := h.carried(r, ring, &v.facts, now)
 	visit, err := sessionctx.Identify(sessionctx.Input{
@@ -144,18 +152,18 @@ func (h *Handler) view(r, original *http.Request) (v *view, first bool, why inje
 		Campaign: h.campaign,
 		Facts:    &v.facts,
 		Carried:  carried,
-		Consent:  h.consent(r, &v.facts, &carried),
+		Consent:  h.consent(r, &v.facts, &carried, false),
 		Now:      now,
 		Random:   rand.Reader,
 	})
 	if err != nil {
 		h.log.Error("no session could be made: the page goes out without", zap.Error(err))
-		return nil, false, reasonFailed
+		return nil, reasonFailed
 	}
 	v.visit = visit
 	v.publishVisit(ctx)
 	h.assign(r, v)
-	return v, true, ""
+	return v, ""
 }
 
 // assign gives a new session segment, variants and landing page.
@@ -164,16 +172,27 @@ func (h *Handler) assign(r *http.Request, v *view) {
 		v.visit.Assign(h.segment(r), v.now)
 	}
 	v.publishAssignment(r.Context())
-	if s := &v.visit.Session; strings.Contains(s.LandingPageID, "{") {
-		repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-		s.LandingPageID = repl.ReplaceAll(s.LandingPageID, "")
-		if err := sessionctx.CheckID(s.LandingPageID); err != nil {
-			h.log.Warn("landing_page gives no valid id: left out", zap.Error(err))
-			s.LandingPageID = ""
-		}
+	if s := &v.visit.Session; h.resolveLandingPage(r, s) {
 		v.publishAssignment(r.Context())
 	}
 	h.logIDs(r, &v.visit.Session)
+}
+
+// resolveLandingPage expands placeholders of the landing page's id. What comes
+// of them may be the client's word, and has to be an id.
+func (h *Handler) resolveLandingPage(r *http.Request, s *sessionctx.Session) (changed bool) {
+	if !strings.Contains(s.LandingPageID, "{") {
+		return false
+	}
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	s.LandingPageID = repl.ReplaceAll(s.LandingPageID, "")
+	if err := sessionctx.CheckID(s.LandingPageID); err != nil {
+		h.app.badLandingPage.Do(func() {
+			h.log.Warn("placeholders of landing_page give no valid id: left out", zap.Error(err))
+		})
+		s.LandingPageID = ""
+	}
+	return true
 }
 
 // serveLoader gives the page the one constant script that fetches the context;
@@ -191,9 +210,10 @@ func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, next caddy
 
 // pageAnswer is one page on its way out.
 type pageAnswer struct {
-	view   *view
-	engine engine
-	token  string
+	view       *view
+	engine     engine
+	errorRoute bool
+	token      string
 }
 
 // script is called when the page is sure to get it.
@@ -219,7 +239,8 @@ func (p *pageAnswer) script(dst []byte, nonce string) []byte {
 	return doc.AppendScript(dst, h.variable, nonce)
 }
 
-// onHeader sets the cookies that go with an injected page.
+// onHeader sets the cookies that go with an injected page and keeps the
+// session's state, before the page's script can ask for it.
 func (p *pageAnswer) onHeader(header http.Header, injecting bool) {
 	if !injecting {
 		return
@@ -232,23 +253,23 @@ func (p *pageAnswer) onHeader(header http.Header, injecting bool) {
 		return
 	}
 	setCookies(header, cookies, secure)
+	if v.visit.NeedsState() {
+		v.handler.app.keepState(p.engine, v.handler.campaign, &v.visit.Session, v.now)
+	}
 }
 
-// emit writes the page's rows and, where no cookie carries it, the session's
-// state; nobody waits for either.
+// emit writes the page's rows, once a view; nobody waits for them. A page that
+// was cut off was shown all the same.
 func (p *pageAnswer) emit(iw *inject.ResponseWriter) {
 	v := p.view
 	h := v.handler
 	s := &v.visit.Session
 	why := iw.Outcome()
-	injected := why == inject.Injected
-	if injected && v.visit.NeedsState() {
-		h.app.keepState(p.engine, h.campaign, s, v.now)
-	}
-	if !isPage(why) && !(why == inject.Status && iw.Status() >= 400) {
+	if v.told || !isPage(why) && !(why == inject.Status && iw.Status() >= 400) {
 		return
 	}
-	counted := injected && v.facts.Purpose == sessionctx.PurposeNavigate
+	v.told = true
+	counted := why == inject.Injected && v.facts.Purpose == sessionctx.PurposeNavigate && !p.errorRoute
 	if h.campaign.Environment == sessionctx.Production {
 		p.add(sessionctx.TrafficDatasource, sessionctx.TrafficRow(h.campaign, s, &v.facts, uuid.NewString(), iw.Status(), counted, v.now.UnixMilli()))
 	}

@@ -39,13 +39,12 @@ func (c *call) prove(sessionID string) error {
 	err := c.findSession(sessionID)
 	if err != nil {
 		var r *refusal
-		if errors.As(err, &r) && r.status < 500 {
-			c.app.limits.allow(limitFailedProofs, clientName(c.facts.ClientIP), failedProofsPerMinute, failedProofsBurst)
+		if errors.As(err, &r) && r.status < 500 && c.facts.ClientIP.IsValid() {
+			c.app.limits.allow(failedProofs, clientName(c.facts.ClientIP), 1)
 		}
 		return err
 	}
-	perMinute, burst := c.limits()
-	if wait, ok := c.app.limits.allow(limitSession, c.session.OriginalID, perMinute, burst); !ok {
+	if wait, ok := c.app.limits.allow(c.limit(limitSession), c.session.OriginalID, 1); !ok {
 		return tooMany(wait, "too many requests for this session")
 	}
 	return nil
@@ -94,6 +93,9 @@ func (c *call) take(h *Handler, s sessionctx.Session, p proof) error {
 		return refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API of the campaign: name it with allow_origin")
 	}
 	c.handler, c.session, c.proof = h, s, p
+	// Consent rules match on what the request tells.
+	v := &view{handler: h, facts: c.facts, now: c.now}
+	v.publishFacts(c.r.Context())
 	if c.sameOrigin {
 		c.carried = h.carried(c.r, c.ring, &c.facts, c.now)
 	}
@@ -199,6 +201,7 @@ func (c *call) reconstruct(h *Handler, sessionID, userID string, ms int64) *sess
 		OriginalAt: ms,
 	}
 	h.campaign.ClientAssignment(s, c.body)
+	h.resolveLandingPage(c.r, s)
 	if a, ok := c.body.PreservedAttribution(sessionctx.ClickIDColumns, c.now.UnixMilli()); ok {
 		s.Attribution = a
 	} else {
@@ -280,7 +283,6 @@ func (c *call) successor() (made bool, err error) {
 		if err != nil {
 			return false, c.renewalRefused(err)
 		}
-		next.Cookies = c.proof == proofCookie
 		// As long as the old session could be renewed at all, it has to
 		// be renewed to the same one.
 		ttl := campaign.AttributionWindow - time.Duration(now-old.OriginalAt)*time.Millisecond + campaign.SessionDuration

@@ -15,7 +15,7 @@ type limiters struct {
 	now func() time.Time
 
 	mu   sync.Mutex
-	keys map[limitKey]*limit
+	keys map[limitKey]*rate.Limiter
 }
 
 // limitKind is what a limit counts.
@@ -27,13 +27,18 @@ const (
 	limitFailedProofs
 )
 
-type limitKey struct {
-	kind limitKind
-	name string
+// limit is a bucket's size. Sites with different limits count apart.
+type limit struct {
+	kind             limitKind
+	perMinute, burst int
 }
 
-type limit struct {
-	bucket *rate.Limiter
+// failedProofs is how often a client may fail to prove its session.
+var failedProofs = limit{limitFailedProofs, 30, 30}
+
+type limitKey struct {
+	limit
+	name string
 }
 
 const (
@@ -44,39 +49,39 @@ const (
 )
 
 func newLimiters(now func() time.Time) *limiters {
-	return &limiters{now: now, keys: map[limitKey]*limit{}}
+	return &limiters{now: now, keys: map[limitKey]*rate.Limiter{}}
 }
 
-// allow takes one token of the key's bucket. If there is none it says how
-// long until there is.
-func (l *limiters) allow(kind limitKind, name string, perMinute, burst int) (wait time.Duration, ok bool) {
+// allow takes tokens of the key's bucket, no more than it can hold. If there
+// are too few it says how long until there are enough.
+func (l *limiters) allow(of limit, name string, tokens int) (wait time.Duration, ok bool) {
 	now := l.now()
 	l.mu.Lock()
-	k := limitKey{kind, name}
-	e := l.keys[k]
-	if e == nil {
+	k := limitKey{of, name}
+	b := l.keys[k]
+	if b == nil {
 		if len(l.keys) >= maxLimits {
 			l.mu.Unlock()
 			return 0, true
 		}
-		e = &limit{bucket: rate.NewLimiter(rate.Limit(perMinute)/60, burst)}
-		l.keys[k] = e
+		b = rate.NewLimiter(rate.Limit(of.perMinute)/60, of.burst)
+		l.keys[k] = b
 	}
-
 	l.mu.Unlock()
-	if e.bucket.AllowN(now, 1) {
+	tokens = min(tokens, of.burst)
+	if b.AllowN(now, tokens) {
 		return 0, true
 	}
-	missing := 1 - e.bucket.TokensAt(now)
-	return time.Duration(missing / float64(e.bucket.Limit()) * float64(time.Second)), false
+	missing := float64(tokens) - b.TokensAt(now)
+	return time.Duration(missing / float64(b.Limit()) * float64(time.Second)), false
 }
 
 // exhausted reports whether the key's bucket is empty, taking nothing.
-func (l *limiters) exhausted(kind limitKind, name string) bool {
+func (l *limiters) exhausted(of limit, name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.keys[limitKey{kind, name}]
-	return e != nil && e.bucket.TokensAt(l.now()) < 1
+	b := l.keys[limitKey{of, name}]
+	return b != nil && b.TokensAt(l.now()) < 1
 }
 
 // sweep forgets full buckets every minute until ctx ends.
@@ -97,8 +102,8 @@ func (l *limiters) forget() {
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for k, e := range l.keys {
-		if e.bucket.TokensAt(now) >= float64(e.bucket.Burst()) {
+	for k, b := range l.keys {
+		if b.TokensAt(now) >= float64(b.Burst()) {
 			delete(l.keys, k)
 		}
 	}
@@ -107,9 +112,6 @@ func (l *limiters) forget() {
 // clientName is what a client is limited by: its address, or the /64 that an
 // IPv6 client may choose addresses from.
 func clientName(ip netip.Addr) string {
-	if !ip.IsValid() {
-		return "unknown"
-	}
 	if ip.Is6() {
 		p, err := ip.Prefix(64)
 		if err == nil {

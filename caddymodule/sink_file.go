@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -104,12 +105,19 @@ func (s *FileSink) Deliver(_ context.Context, b outbox.Batch) outbox.Outcome {
 	return outbox.Delivered(0, nil)
 }
 
+// fileLocks keeps two outboxes of this process, as a reload may make for a
+// while, from writing to one file at once.
+var fileLocks sync.Map // path → *sync.Mutex
+
 func (s *FileSink) append(b outbox.Batch) (err error) {
+	path := filepath.Join(s.Path, b.Datasource+".ndjson")
+	lock, _ := fileLocks.LoadOrStore(path, new(sync.Mutex))
+	lock.(*sync.Mutex).Lock()
+	defer lock.(*sync.Mutex).Unlock()
 	if err := os.MkdirAll(s.Path, 0o700); err != nil {
 		return fmt.Errorf("making the rows' directory: %w", err)
 	}
-	path := filepath.Join(s.Path, b.Datasource+".ndjson")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("opening the rows' file: %w", err)
 	}
@@ -118,16 +126,21 @@ func (s *FileSink) append(b outbox.Batch) (err error) {
 			err = fmt.Errorf("closing %s: %w", path, e)
 		}
 	}()
-	size, err := f.Seek(0, 2)
+	info, err := f.Stat()
 	if err != nil {
-		return fmt.Errorf("finding the end of %s: %w", path, err)
+		return fmt.Errorf("looking at %s: %w", path, err)
 	}
+	size := info.Size()
 	if size > s.RollSize {
 		if err := s.roll(b.Datasource, path); err != nil {
 			return err
 		}
-		// The open file is the old one, under its new name now.
-		return s.append(b)
+		// What is open has its new name now.
+		f.Close()
+		if f, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
+			return fmt.Errorf("opening the rows' file: %w", err)
+		}
+		size = 0
 	}
 	_, err = f.Write(b.Body)
 	if err == nil {

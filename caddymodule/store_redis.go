@@ -67,7 +67,11 @@ func (s *RedisStore) Provision(ctx caddy.Context) error {
 		// be in both.
 		return fmt.Errorf("store redis: its url is missing or is no URL: give one like redis://host:6379/0")
 	}
-	s.name = u.Redacted()
+	if err := s.options.Check(); err != nil {
+		return fmt.Errorf("store redis: %w", err)
+	}
+	// The query may hold anything.
+	s.name = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 	return nil
 }
 

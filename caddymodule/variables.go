@@ -15,6 +15,36 @@ import (
 
 const variablePrefix = "session."
 
+// placeholdersVar marks a request whose placeholders are there.
+const placeholdersVar = "session_context.placeholders"
+
+// addPlaceholders makes every placeholder {session.*} known to the request:
+// those that are unset are empty, never literal text. Values come from the
+// variables, which are set as soon as they are known, and are not expanded
+// again.
+func addPlaceholders(ctx context.Context) {
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok || vars == nil || vars[placeholdersVar] != nil {
+		return
+	}
+	vars[placeholdersVar] = true
+	repl.Map(func(key string) (any, bool) {
+		if !strings.HasPrefix(key, variablePrefix) {
+			return nil, false
+		}
+		if key == "session.csp_nonce" {
+			if v, ok := vars[viewVar].(*view); ok {
+				return v.cspNonce(), true
+			}
+		}
+		if value, ok := vars[key]; ok {
+			return value, true
+		}
+		return "", true
+	})
+}
+
 // viewVar is where a request's view is kept, so that error routes use the
 // first decision.
 const viewVar = "session_context.view"
@@ -26,6 +56,8 @@ type view struct {
 	facts   sessionctx.Facts
 	now     time.Time
 	nonce   string
+	// told is whether the view's traffic row was made.
+	told bool
 }
 
 // cspNonce is the nonce of the page, made when it is first asked for.
@@ -72,22 +104,6 @@ func (v *view) publishFacts(ctx context.Context) {
 	set("utm.content", f.Touch.UTM.Content)
 	vars["session.bot.score"] = strconv.Itoa(f.Bot.Score)
 	vars["session.bot.verified"] = f.Bot.Verified
-
-	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Map(func(key string) (any, bool) {
-			name, ours := strings.CutPrefix(key, variablePrefix)
-			if !ours {
-				return nil, false
-			}
-			if name == "csp_nonce" {
-				return v.cspNonce(), true
-			}
-			if value, ok := vars[key]; ok {
-				return value, true
-			}
-			return "", true
-		})
-	}
 }
 
 // publishVisit sets what was decided about who the visitor is.

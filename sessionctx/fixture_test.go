@@ -201,7 +201,7 @@ func randomSession(tb testing.TB, ring *Ring, r *rand.Rand) Session {
 		UserID: user, Campaign: ref,
 		ID:        newSessionID(tb, ring, r.Uint64(), created, ref, user),
 		CreatedAt: created, ExpiresAt: created + r.Int64N(dayMS),
-		Returning: r.IntN(2) == 0, Cookies: r.IntN(2) == 0,
+		Returning: r.IntN(2) == 0, ConsentRequired: r.IntN(2) == 0,
 	}
 	s.OriginalID, s.OriginalAt = s.ID, s.CreatedAt
 	if r.IntN(2) == 0 {

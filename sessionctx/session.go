@@ -25,8 +25,9 @@ type Session struct {
 	Attribution   Attribution
 	// Returning is whether the user was known before this session.
 	Returning bool
-	// Cookies is whether the page that began the session set cookies.
-	Cookies bool
+	// ConsentRequired is whether the visitor has to be asked, as the page's
+	// request told: a rule may hang on a URL that later calls don't have.
+	ConsentRequired bool
 }
 
 // Expired reports whether the session has ended by now (Unix ms).
@@ -104,7 +105,7 @@ func (s *Session) encode(withAttribution bool) []byte {
 	if withAttribution {
 		flags |= 4
 	}
-	if s.Cookies {
+	if s.ConsentRequired {
 		flags |= 8
 	}
 	first := s.OriginalID == s.ID
@@ -143,7 +144,7 @@ func decodeSession(b []byte) (*Session, error) {
 		s.Campaign.Environment = Preview
 	}
 	s.Returning = flags&2 != 0
-	s.Cookies = flags&8 != 0
+	s.ConsentRequired = flags&8 != 0
 	s.ID = d.id()
 	s.UserID = d.id()
 	s.Campaign.ID = d.text()

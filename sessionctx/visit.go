@@ -59,6 +59,7 @@ func Identify(in Input) (*Visit, error) {
 	if v.CookiesAllowed {
 		if s := in.Carried.Session; s != nil {
 			v.Session = *s
+			v.Session.ConsentRequired = in.Consent.Required
 			if in.Carried.Attribution == nil {
 				// The attribution cookie is gone or was refused, the
 				// session cookie isn't: this session's first touch is
@@ -78,7 +79,7 @@ func Identify(in Input) (*Visit, error) {
 		}
 	}
 
-	s := Session{Campaign: c.CampaignRef, CreatedAt: now, ExpiresAt: now + c.SessionDuration.Milliseconds(), OriginalAt: now, Cookies: v.CookiesAllowed}
+	s := Session{Campaign: c.CampaignRef, CreatedAt: now, ExpiresAt: now + c.SessionDuration.Milliseconds(), OriginalAt: now, ConsentRequired: in.Consent.Required}
 	s.Attribution = FirstTouch(touch)
 	if v.CookiesAllowed && in.Carried.User != nil {
 		s.UserID = in.Carried.User.UserID

@@ -105,7 +105,11 @@ func TestReloadsUnderLoad(t *testing.T) {
 				mu.Lock()
 				acknowledged++
 				mu.Unlock()
-				if res, body := v.page("/"); res.StatusCode != 200 || !strings.Contains(body, "data-session-context") {
+				res, body, err := v.tryPage("/")
+				for err != nil {
+					res, body, err = v.tryPage("/")
+				}
+				if res.StatusCode != 200 || !strings.Contains(body, "data-session-context") {
 					t.Errorf("a page during reloads: %d\n%s", res.StatusCode, body)
 				}
 			}

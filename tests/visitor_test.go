@@ -66,9 +66,18 @@ var contextPattern = regexp.MustCompile(`<script data-session-context="[^>]*>win
 // page asks for a page as a browser that navigates.
 func (v *visitor) page(path string, header ...string) (*http.Response, string) {
 	v.t.Helper()
-	req, err := http.NewRequest("GET", v.site+path, nil)
+	res, body, err := v.tryPage(path, header...)
 	if err != nil {
 		v.t.Fatal(err)
+	}
+	return res, body
+}
+
+// tryPage is page where the server may be gone.
+func (v *visitor) tryPage(path string, header ...string) (*http.Response, string, error) {
+	req, err := http.NewRequest("GET", v.site+path, nil)
+	if err != nil {
+		return nil, "", err
 	}
 	req.Header.Set("User-Agent", v.agent)
 	req.Header.Set("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
@@ -82,14 +91,11 @@ func (v *visitor) page(path string, header ...string) (*http.Response, string) {
 	}
 	res, err := v.client.Do(req)
 	if err != nil {
-		v.t.Fatal(err)
+		return nil, "", err
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		v.t.Fatalf("reading %s: %v", path, err)
-	}
-	return res, string(b)
+	return res, string(b), err
 }
 
 // visit is page for one that must have its context.

@@ -67,7 +67,7 @@ func TestParseRefuses(t *testing.T) {
 		"no comma":                    {"SCHEMA >\n " + column + "\n `b` String `json:$.b`", "line 3: no comma"},
 		"a comma too many":            {"SCHEMA >\n " + column + ",\n", "a comma after the last"},
 		"a column without a path":     {"SCHEMA >\n `a` String", "line 2: column"},
-		"a path of the whole row":     {"SCHEMA >\n `a` String `json:$`", "does not begin with json:$."},
+		"a path of the whole row":     {"SCHEMA >\n `a` String `json:$`", "has no json:$. before it"},
 		"a path into an array":        {"SCHEMA >\n `a` String `json:$.a[:]`", "plain names"},
 		"an odd column name":          {"SCHEMA >\n `a-b` String `json:$.a`", "plain name"},
 		"an unknown type":             {"SCHEMA >\n `a` Strng `json:$.a`", "Strng"},

@@ -63,6 +63,12 @@ func (o RedisOptions) withDefaults() RedisOptions {
 	return o
 }
 
+// Check reports what is wrong with the options. It dials nothing.
+func (o RedisOptions) Check() error {
+	_, err := o.withDefaults().client()
+	return err
+}
+
 func (o RedisOptions) client() (rueidis.ClientOption, error) {
 	c, err := rueidis.ParseURL(o.URL)
 	if err != nil {
