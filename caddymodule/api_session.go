@@ -12,16 +12,9 @@ import (
 
 // init is a page's first sign of life. It is idempotent.
 func (c *call) init() (any, error) {
-	if err := c.prove(c.body.Text("session_id", maxID)); err != nil {
+	if err := c.signOfLife(); err != nil {
 		return nil, err
 	}
-	if err := c.living(); err != nil {
-		return nil, err
-	}
-	if err := c.commitSession(); err != nil {
-		return nil, err
-	}
-	c.cookies = true
 	return map[string]any{
 		"session_id":               c.session.ID,
 		"expires_at":               c.session.ExpiresAt,
@@ -32,17 +25,19 @@ func (c *call) init() (any, error) {
 // trackSession takes the client's part of a session row. All of that row is
 // the server's knowledge; the call is a sign of life.
 func (c *call) trackSession() (any, error) {
+	return struct{}{}, c.signOfLife()
+}
+
+// signOfLife makes the row that the call's session owes.
+func (c *call) signOfLife() error {
 	if err := c.prove(c.body.Text("session_id", maxID)); err != nil {
-		return nil, err
+		return err
 	}
 	if err := c.living(); err != nil {
-		return nil, err
-	}
-	if err := c.commitSession(); err != nil {
-		return nil, err
+		return err
 	}
 	c.cookies = true
-	return struct{}{}, nil
+	return c.commitSession()
 }
 
 // renew gives the successor of an expired session; one that lives comes back

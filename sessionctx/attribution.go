@@ -10,10 +10,10 @@ import (
 // Caps on what a client may say about where it comes from, in bytes. They
 // keep cookies below 3,800 bytes and rows and pages small.
 const (
-	maxParam    = 128 // each UTM parameter, ref, source
-	maxClickID  = 256 // a click id's value
-	maxClickIDs = 3   // click ids of one touch
-	maxURL      = 256 // referrer (origin and path), landing page (path and campaign parameters)
+	MaxParam    = 128 // of each UTM parameter, ref, source
+	MaxClickID  = 256 // of a click id's value
+	MaxClickIDs = 3   // this many click ids of one touch
+	MaxURL      = 256 // of a referrer (origin and path), landing page (path and campaign parameters)
 )
 
 // UTM holds the five campaign parameters of a URL.
@@ -51,15 +51,15 @@ func (t Touch) Clean() Touch {
 		&t.UTM.Source, &t.UTM.Medium, &t.UTM.Campaign, &t.UTM.Term, &t.UTM.Content,
 		&t.Ref, &t.Source,
 	} {
-		*p = CleanText(*p, maxParam)
+		*p = CleanText(*p, MaxParam)
 	}
-	t.Referrer = CleanText(t.Referrer, maxURL)
-	t.LandingPage = CleanText(t.LandingPage, maxURL)
-	if len(t.ClickIDs) > maxClickIDs {
-		t.ClickIDs = t.ClickIDs[:maxClickIDs]
+	t.Referrer = CleanText(t.Referrer, MaxURL)
+	t.LandingPage = CleanText(t.LandingPage, MaxURL)
+	if len(t.ClickIDs) > MaxClickIDs {
+		t.ClickIDs = t.ClickIDs[:MaxClickIDs]
 	}
 	for i, c := range t.ClickIDs {
-		if v := CleanText(c.Value, maxClickID); v != c.Value {
+		if v := CleanText(c.Value, MaxClickID); v != c.Value {
 			t.ClickIDs = slices.Clone(t.ClickIDs)
 			t.ClickIDs[i].Value = v
 		}

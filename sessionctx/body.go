@@ -256,19 +256,19 @@ func withoutQuery(u string) string {
 func (b Body) touch(clickIDs []string) Touch {
 	t := Touch{
 		UTM: UTM{
-			Source:   b.Text("utm_source", maxParam),
-			Medium:   b.Text("utm_medium", maxParam),
-			Campaign: b.Text("utm_campaign", maxParam),
-			Term:     b.Text("utm_term", maxParam),
-			Content:  b.Text("utm_content", maxParam),
+			Source:   b.Text("utm_source", MaxParam),
+			Medium:   b.Text("utm_medium", MaxParam),
+			Campaign: b.Text("utm_campaign", MaxParam),
+			Term:     b.Text("utm_term", MaxParam),
+			Content:  b.Text("utm_content", MaxParam),
 		},
-		Ref:         b.Text("ref", maxParam),
-		Source:      b.Text("source", maxParam),
+		Ref:         b.Text("ref", MaxParam),
+		Source:      b.Text("source", MaxParam),
 		Referrer:    withoutQuery(b.Text("referrer", maxEventURL)),
 		LandingPage: withoutQuery(b.Text("landingPage", maxEventURL)),
 	}
 	for _, name := range clickIDs {
-		if v := b.Text(name, maxClickID); v != "" && len(t.ClickIDs) < maxClickIDs {
+		if v := b.Text(name, MaxClickID); v != "" && len(t.ClickIDs) < MaxClickIDs {
 			t.ClickIDs = append(t.ClickIDs, ClickID{Name: name, Value: v})
 		}
 	}

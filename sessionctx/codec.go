@@ -154,7 +154,7 @@ func (d *decoder) touch() (t Touch) {
 		*p = d.text()
 	}
 	if n := d.count(); n > 0 {
-		t.ClickIDs = make([]ClickID, 0, min(n, maxClickIDs))
+		t.ClickIDs = make([]ClickID, 0, min(n, MaxClickIDs))
 		for i := 0; i < n && d.err == nil; i++ {
 			t.ClickIDs = append(t.ClickIDs, ClickID{Name: d.text(), Value: d.text()})
 		}

@@ -116,9 +116,9 @@ func paidTouch(campaign string) Touch {
 
 // longestTouch has every value at its cap.
 func longestTouch(fill string, ms int64) Touch {
-	p := strings.Repeat(fill, maxParam)
-	u := strings.Repeat(fill, maxURL)
-	c := strings.Repeat(fill, maxClickID)
+	p := strings.Repeat(fill, MaxParam)
+	u := strings.Repeat(fill, MaxURL)
+	c := strings.Repeat(fill, MaxClickID)
 	return Touch{
 		Time: ms, UTM: UTM{p, p, p, p, p}, Ref: p, Source: p, Referrer: u, LandingPage: u,
 		ClickIDs: []ClickID{{"li_fat_id", c}, {"msclkid", c}, {"fbclid", c}},
@@ -178,13 +178,13 @@ func randomTouch(r *rand.Rand) Touch {
 	}
 	t := Touch{
 		Time: noonMS - r.Int64N(dayMS),
-		UTM: UTM{randomText(r, maxParam), randomText(r, maxParam), randomText(r, maxParam),
-			randomText(r, maxParam), randomText(r, maxParam)},
-		Ref: randomText(r, maxParam), Source: randomText(r, maxParam),
-		Referrer: randomText(r, maxURL), LandingPage: randomText(r, maxURL),
+		UTM: UTM{randomText(r, MaxParam), randomText(r, MaxParam), randomText(r, MaxParam),
+			randomText(r, MaxParam), randomText(r, MaxParam)},
+		Ref: randomText(r, MaxParam), Source: randomText(r, MaxParam),
+		Referrer: randomText(r, MaxURL), LandingPage: randomText(r, MaxURL),
 	}
-	for _, at := range r.Perm(len(ClickIDColumns))[:r.IntN(maxClickIDs+1)] {
-		if v := randomText(r, maxClickID); v != "" {
+	for _, at := range r.Perm(len(ClickIDColumns))[:r.IntN(MaxClickIDs+1)] {
+		if v := randomText(r, MaxClickID); v != "" {
 			t.ClickIDs = append(t.ClickIDs, ClickID{ClickIDColumns[at], v})
 		}
 	}

@@ -181,10 +181,7 @@ func TestFailedProofsAreLimited(t *testing.T) {
 // for now has an empty body, so that older clients keep it.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
-	c := newCaddy(t)
-	writePage(t, c, "index.html", plainPage)
-	c.write(globals("") + landing("30m", "rate_limit 1 5"))
-	c.start()
+	c := startLanding(t, globals("") + landing("30m", "rate_limit 1 5"))
 	v := newVisitor(t, c.site, desktop, false)
 	s := v.visit("/")
 	body := map[string]any{"token": s.Session.Token, "events": []any{map[string]any{"event_id": "a", "event_type": "system"}}}
@@ -204,10 +201,7 @@ func TestRateLimit(t *testing.T) {
 // cookie.
 func TestOrigins(t *testing.T) {
 	t.Parallel()
-	c := newCaddy(t)
-	writePage(t, c, "index.html", plainPage)
-	c.write(globals("") + landing("30m", "allow_origin https://www.example.com"))
-	c.start()
+	c := startLanding(t, globals("") + landing("30m", "allow_origin https://www.example.com"))
 	v := newVisitor(t, c.site, desktop, true)
 	s := v.visit("/")
 	from := []string{"Origin", "https://www.example.com", "Sec-Fetch-Site", "cross-site"}
@@ -239,10 +233,7 @@ func TestOrigins(t *testing.T) {
 // TestContextRoute: a page that was restored from a cache fetches its context.
 func TestContextRoute(t *testing.T) {
 	t.Parallel()
-	c := newCaddy(t)
-	writePage(t, c, "index.html", plainPage)
-	c.write(globals("") + landing("30m"))
-	c.start()
+	c := startLanding(t, globals("") + landing("30m"))
 	v := newVisitor(t, c.site, iPhone, true)
 	s := v.visit("/?utm_source=a")
 	a := v.call("GET", "session/context", nil, "Referer", c.site+"/?utm_source=b")
@@ -264,10 +255,7 @@ func TestContextRoute(t *testing.T) {
 func TestOlderClient(t *testing.T) {
 	t.Parallel()
 	tb := standin.New(t)
-	c := newCaddy(t)
-	writePage(t, c, "index.html", plainPage)
-	c.write(globals(tinybirdSink(tb)) + landing("2s"))
-	c.start()
+	c := startLanding(t, globals(tinybirdSink(tb)) + landing("2s"))
 	v := newVisitor(t, c.site, iPhone, false)
 	s := v.visit("/?utm_source=google")
 	v.post("events/session/init", s.ids()).ok(t)

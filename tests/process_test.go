@@ -90,6 +90,16 @@ func startCaddy(t testing.TB, caddyfile string, env ...string) *caddy {
 	return c
 }
 
+// startLanding starts one whose index page is plainPage.
+func startLanding(t testing.TB, caddyfile string) *caddy {
+	t.Helper()
+	c := newCaddy(t)
+	writePage(t, c, "index.html", plainPage)
+	c.write(caddyfile)
+	c.start()
+	return c
+}
+
 // globals are the global options that every Caddyfile here begins with; app
 // is the inside of the session_context block.
 func globals(app string) string {

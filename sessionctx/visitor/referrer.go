@@ -3,10 +3,9 @@ package visitor
 import (
 	"slices"
 	"strings"
-)
 
-// maxReferrer is the cap on a referrer's origin and path.
-const maxReferrer = 256
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+)
 
 // defaultIgnoreReferrers are providers that a visitor passes through in the
 // middle of a visit: who comes back from one did not come because of it.
@@ -88,7 +87,7 @@ func (rd *Reader) ignores(host string) bool {
 
 func joinReferrer(header string, p urlParts) string {
 	if p.contiguous {
-		return cutURL(header[p.start:p.start+len(p.scheme)+len(p.authority)+len(p.path)], maxReferrer)
+		return cutURL(header[p.start:p.start+len(p.scheme)+len(p.authority)+len(p.path)], sessionctx.MaxURL)
 	}
-	return cutURL(p.scheme+p.authority+p.path, maxReferrer)
+	return cutURL(p.scheme+p.authority+p.path, sessionctx.MaxURL)
 }

@@ -7,14 +7,6 @@ import (
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 )
 
-// What is decoded of a value before Touch.Clean cuts it to its cap.
-const (
-	maxValue      = 128
-	maxClickValue = 256
-	maxClickIDs   = 3
-	maxLanding    = 256
-)
-
 // touch is the arrival at a page with this path (as encoded) and raw query.
 func (st *state) touch(path, query string, now time.Time) sessionctx.Touch {
 	t := sessionctx.Touch{Time: now.UnixMilli()}
@@ -26,19 +18,19 @@ func (st *state) touch(path, query string, now time.Time) sessionctx.Touch {
 		p := &st.params.list[h.param]
 		switch p.kind {
 		case paramUTMSource:
-			t.UTM.Source = unescape(h.value, maxValue)
+			t.UTM.Source = unescape(h.value, sessionctx.MaxParam)
 		case paramUTMMedium:
-			t.UTM.Medium = unescape(h.value, maxValue)
+			t.UTM.Medium = unescape(h.value, sessionctx.MaxParam)
 		case paramUTMCampaign:
-			t.UTM.Campaign = unescape(h.value, maxValue)
+			t.UTM.Campaign = unescape(h.value, sessionctx.MaxParam)
 		case paramUTMTerm:
-			t.UTM.Term = unescape(h.value, maxValue)
+			t.UTM.Term = unescape(h.value, sessionctx.MaxParam)
 		case paramUTMContent:
-			t.UTM.Content = unescape(h.value, maxValue)
+			t.UTM.Content = unescape(h.value, sessionctx.MaxParam)
 		case paramRef:
-			t.Ref = unescape(h.value, maxValue)
+			t.Ref = unescape(h.value, sessionctx.MaxParam)
 		case paramSource:
-			t.Source = unescape(h.value, maxValue)
+			t.Source = unescape(h.value, sessionctx.MaxParam)
 		case paramClickID:
 			t.ClickIDs = appendClickID(t.ClickIDs, p.column, h.value)
 		}
@@ -46,12 +38,12 @@ func (st *state) touch(path, query string, now time.Time) sessionctx.Touch {
 	if path == "" {
 		path = "/"
 	}
-	t.LandingPage = cutURL(path, maxLanding)
+	t.LandingPage = cutURL(path, sessionctx.MaxURL)
 	if f.n > 0 {
 		var b strings.Builder
-		b.Grow(maxLanding)
+		b.Grow(sessionctx.MaxURL)
 		b.WriteString(t.LandingPage)
-		st.params.appendQuery(&b, &f, maxLanding)
+		st.params.appendQuery(&b, &f, sessionctx.MaxURL)
 		t.LandingPage = b.String()
 	}
 	return t
@@ -60,12 +52,12 @@ func (st *state) touch(path, query string, now time.Time) sessionctx.Touch {
 // appendClickID adds a click id while there is room, unless nothing of its
 // value would be left.
 func appendClickID(ids []sessionctx.ClickID, name, raw string) []sessionctx.ClickID {
-	value := sessionctx.CleanText(unescape(raw, maxClickValue), maxClickValue)
-	if value == "" || len(ids) == maxClickIDs {
+	value := sessionctx.CleanText(unescape(raw, sessionctx.MaxClickID), sessionctx.MaxClickID)
+	if value == "" || len(ids) == sessionctx.MaxClickIDs {
 		return ids
 	}
 	if ids == nil {
-		ids = make([]sessionctx.ClickID, 0, maxClickIDs)
+		ids = make([]sessionctx.ClickID, 0, sessionctx.MaxClickIDs)
 	}
 	return append(ids, sessionctx.ClickID{Name: name, Value: value})
 }
