@@ -262,6 +262,9 @@ func (a *App) Cleanup() error {
 		a.held.outbox.unconfigure(a)
 		a.held.release()
 	}
+	if caddy.Exiting() {
+		closing.Wait()
+	}
 	return nil
 }
 

@@ -141,13 +141,17 @@ func closeUnwaited[T interface{ Close() error }](o *opening[T]) error {
 	if caddy.Exiting() {
 		return o.close()
 	}
-	go func() {
+	closing.Go(func() {
 		if err := o.close(); err != nil {
 			o.log.Error("closing "+o.what, zap.Error(err))
 		}
-	}()
+	})
 	return nil
 }
+
+// closing are those that are being closed; the process waits for them before
+// it exits.
+var closing sync.WaitGroup
 
 // configure makes the outbox work as the app says.
 func (p *pooledOutbox) configure(a *App) {

@@ -53,7 +53,8 @@ func (c *call) prove(sessionID string) error {
 func (c *call) findSession(sessionID string) error {
 	campaignID := c.body.Text("campaign_id", maxID)
 	userID := c.body.Text("user_id", maxID)
-	if token := c.body.Text("token", maxToken); token != "" {
+	// Missing, null and empty are no token; anything else has to verify.
+	if token := c.body.Text("token", maxToken); token != "" || c.body.Has("token") && string(c.body["token"]) != `""` {
 		return c.proveByToken(token, campaignID, userID)
 	}
 	handlers := c.app.handlersOf(campaignID)

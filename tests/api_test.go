@@ -84,6 +84,8 @@ SITE {
 		{"a token with another key id", track, with(event, "token", flip(token, 0)), nil, 401, "invalid_session"},
 		{"a truncated token", track, with(event, "token", token[:len(token)/2]), nil, 401, "invalid_session"},
 		{"a token that is not ours", track, with(event, "token", "abc"), nil, 401, "invalid_session"},
+		{"a token that is an object", track, with(event, "token", json(map[string]any{})), nil, 401, "invalid_session"},
+		{"a token that is a list", track, with(event, "token", []any{}), nil, 401, "invalid_session"},
 		{"a token of absurd size", track, with(event, "token", strings.Repeat("A", 50_000)), nil, 401, "invalid_session"},
 		{"a token with another campaign", init, with(ids, "token", token, "campaign_id", "cmp_2"), nil, 403, "campaign_mismatch"},
 		{"a token with another user", init, with(ids, "token", token, "user_id", foreign.UserID), nil, 403, "user_mismatch"},
@@ -181,7 +183,7 @@ func TestFailedProofsAreLimited(t *testing.T) {
 // for now has an empty body, so that older clients keep it.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
-	c := startLanding(t, globals("") + landing("30m", "rate_limit 1 5"))
+	c := startLanding(t, globals("")+landing("30m", "rate_limit 1 5"))
 	v := newVisitor(t, c.site, desktop, false)
 	s := v.visit("/")
 	body := map[string]any{"token": s.Session.Token, "events": []any{map[string]any{"event_id": "a", "event_type": "system"}}}
@@ -201,7 +203,7 @@ func TestRateLimit(t *testing.T) {
 // cookie.
 func TestOrigins(t *testing.T) {
 	t.Parallel()
-	c := startLanding(t, globals("") + landing("30m", "allow_origin https://www.example.com"))
+	c := startLanding(t, globals("")+landing("30m", "allow_origin https://www.example.com"))
 	v := newVisitor(t, c.site, desktop, true)
 	s := v.visit("/")
 	from := []string{"Origin", "https://www.example.com", "Sec-Fetch-Site", "cross-site"}
@@ -233,7 +235,7 @@ func TestOrigins(t *testing.T) {
 // TestContextRoute: a page that was restored from a cache fetches its context.
 func TestContextRoute(t *testing.T) {
 	t.Parallel()
-	c := startLanding(t, globals("") + landing("30m"))
+	c := startLanding(t, globals("")+landing("30m"))
 	v := newVisitor(t, c.site, iPhone, true)
 	s := v.visit("/?utm_source=a")
 	a := v.call("GET", "session/context", nil, "Referer", c.site+"/?utm_source=b")
@@ -255,7 +257,7 @@ func TestContextRoute(t *testing.T) {
 func TestOlderClient(t *testing.T) {
 	t.Parallel()
 	tb := standin.New(t)
-	c := startLanding(t, globals(tinybirdSink(tb)) + landing("2s"))
+	c := startLanding(t, globals(tinybirdSink(tb))+landing("2s"))
 	v := newVisitor(t, c.site, iPhone, false)
 	s := v.visit("/?utm_source=google")
 	v.post("events/session/init", s.ids()).ok(t)

@@ -233,7 +233,7 @@ SITE {
 // TestBatchBounds: one request can't make thousands of rows, or a huge answer.
 func TestBatchBounds(t *testing.T) {
 	t.Parallel()
-	c := startLanding(t, globals("") + landing("30m"))
+	c := startLanding(t, globals("")+landing("30m"))
 	v := newVisitor(t, c.site, desktop, false)
 	s := v.visit("/")
 	batch := func(n int, event string) string {

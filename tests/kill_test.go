@@ -19,7 +19,7 @@ func TestKillLosesNothing(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	tb := standin.New(t)
-	c := startLanding(t, globals(tinybirdSink(tb)) + landing("10m", "rate_limit 1000000 100000"))
+	c := startLanding(t, globals(tinybirdSink(tb))+landing("10m", "rate_limit 1000000 100000"))
 	s := newVisitor(t, c.site, desktop, false).visit("/?utm_source=google")
 
 	var (

@@ -148,7 +148,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 func TestStopDelivers(t *testing.T) {
 	t.Parallel()
 	tb := standin.New(t)
-	c := startLanding(t, globals(tinybirdSink(tb)) + landing("30m"))
+	c := startLanding(t, globals(tinybirdSink(tb))+landing("30m"))
 	v := newVisitor(t, c.site, desktop, false)
 	s := v.visit("/")
 	v.post("events/session/init", with(s.ids(), "token", s.Session.Token)).ok(t)
@@ -162,7 +162,7 @@ func TestStopDelivers(t *testing.T) {
 // says what is wrong, and takes over when the first is gone.
 func TestSecondProcess(t *testing.T) {
 	t.Parallel()
-	c := startLanding(t, globals("") + landing("30m"))
+	c := startLanding(t, globals("")+landing("30m"))
 	newVisitor(t, c.site, desktop, false).visit("/")
 
 	d := newCaddy(t)
@@ -194,7 +194,7 @@ func TestSecondProcess(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	tb := standin.New(t)
-	c := startLanding(t, globals(tinybirdSink(tb)) + landing("30m"))
+	c := startLanding(t, globals(tinybirdSink(tb))+landing("30m"))
 	v := newVisitor(t, c.site, desktop, false)
 	s := v.visit("/")
 	v.post("events/session/init", with(s.ids(), "token", s.Session.Token)).ok(t)

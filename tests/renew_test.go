@@ -13,7 +13,7 @@ import (
 func TestRenewalIsOne(t *testing.T) {
 	t.Parallel()
 	tb := standin.New(t)
-	c := startLanding(t, globals(tinybirdSink(tb)) + landing("1s"))
+	c := startLanding(t, globals(tinybirdSink(tb))+landing("1s"))
 	v := newVisitor(t, c.site, iPhone, false)
 	s := v.visit("/?utm_source=google")
 	time.Sleep(1100 * time.Millisecond)

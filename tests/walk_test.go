@@ -248,7 +248,7 @@ func byID(t testing.TB, rows []map[string]any, column string) map[string]map[str
 // first touch of the first.
 func TestSecondPage(t *testing.T) {
 	tb := standin.New(t)
-	c := startLanding(t, globals(tinybirdSink(tb)) + landing("2s"))
+	c := startLanding(t, globals(tinybirdSink(tb))+landing("2s"))
 	v := newVisitor(t, c.site, desktop, true)
 
 	first := v.visit("/?utm_source=google")
