@@ -1,0 +1,106 @@
+package caddymodule
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+)
+
+func testSink(t *testing.T) *FileSink {
+	t.Helper()
+	s := &FileSink{Path: filepath.Join(t.TempDir(), "deep", "rows"), RollSize: 1 << 20, RollKeep: 2}
+	if err := s.Provision(caddy.Context{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.Path); !os.IsNotExist(err) {
+		t.Fatal("provisioning made the directory")
+	}
+	return s
+}
+
+func deliver(t *testing.T, s *FileSink, body string) {
+	t.Helper()
+	b := outbox.Batch{Datasource: "events_v1", Name: "1", Rows: 1, Body: []byte(body)}
+	if out := s.Deliver(t.Context(), b); out.Verdict != outbox.VerdictDelivered {
+		t.Fatalf("%+v", out)
+	}
+}
+
+func TestFileSinkAppends(t *testing.T) {
+	s := testSink(t)
+	deliver(t, s, "{\"a\":1}\n")
+	deliver(t, s, "{\"a\":2}\n")
+	path := filepath.Join(s.Path, "events_v1.ndjson")
+	b, err := os.ReadFile(path)
+	if err != nil || string(b) != "{\"a\":1}\n{\"a\":2}\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v: others may read the rows", info.Mode())
+	}
+}
+
+func TestFileSinkRolls(t *testing.T) {
+	s := testSink(t)
+	big := strings.Repeat("x", 1<<20) + "\n"
+	for i := range 5 {
+		deliver(t, s, fmt.Sprint(i)+big)
+	}
+	entries, err := os.ReadDir(s.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if len(names) != 3 { // the current one and two put aside
+		t.Fatalf("files %v", names)
+	}
+	b, err := os.ReadFile(filepath.Join(s.Path, "events_v1.ndjson"))
+	if err != nil || !bytes.HasPrefix(b, []byte("4")) {
+		t.Errorf("the current file begins with %.5q, %v", b, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(s.Path, names[0])); err != nil || !bytes.HasPrefix(b, []byte("2")) {
+		t.Errorf("the oldest kept begins with %.5q, %v", b, err)
+	}
+}
+
+func TestFileSinkTakesTwoWriters(t *testing.T) {
+	s := testSink(t)
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 100 {
+				deliver(t, s, fmt.Sprintf("{\"w\":%d,\"i\":%d}\n", w, i))
+			}
+		})
+	}
+	wg.Wait()
+	b, err := os.ReadFile(filepath.Join(s.Path, "events_v1.ndjson"))
+	if err != nil || bytes.Count(b, []byte("\n")) != 400 {
+		t.Errorf("%d lines, %v", bytes.Count(b, []byte("\n")), err)
+	}
+}
+
+func TestFileSinkKeepsTheBatchOnTrouble(t *testing.T) {
+	s := testSink(t)
+	if err := os.MkdirAll(filepath.Dir(s.Path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.Path, nil, 0o600); err != nil { // a file where the directory should be
+		t.Fatal(err)
+	}
+	out := s.Deliver(t.Context(), outbox.Batch{Datasource: "events_v1", Name: "1", Rows: 1, Body: []byte("{}\n")})
+	if out.Verdict != outbox.VerdictRetry || out.Reason == nil {
+		t.Errorf("%+v", out)
+	}
+}
