@@ -11,12 +11,15 @@ export GOFLAGS := -tags=$(TAGS) -buildvcs=false
 # Its findings depend on the version, so that is fixed. It knows Go 1.26.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
+# go.mod asks for the lowest Caddy that passes; the tests run on this one too.
+NEWEST_CADDY := v2.11.9
+
 # How long each fuzz target runs: make fuzz FUZZTIME=10m
 FUZZTIME ?= 30s
 # What is measured: make bench BENCH=Inject
 BENCH ?= .
 
-.PHONY: run build setup test lint bench fuzz bin/caddy
+.PHONY: run build setup test test-newest lint bench fuzz bin/caddy
 
 run: bin/caddy
 	@scripts/run.sh bin/caddy Caddyfile.example
@@ -38,7 +41,17 @@ test: setup
 	$(MAKE) --no-print-directory lint || { failed=1; echo "lint failed, see above; the tests run all the same"; }; \
 	echo "go test -race ./..."; \
 	XDG_DATA_HOME="$(CURDIR)/.cache/test-data" go test -race -count=1 -timeout 15m ./... || failed=1; \
+	$(MAKE) --no-print-directory test-newest || failed=1; \
 	exit $$failed
+
+# What touches Caddy, on the newest Caddy.
+test-newest:
+	@mkdir -p .cache
+	@cp go.mod .cache/newest.mod && cp go.sum .cache/newest.sum
+	go get -modfile=.cache/newest.mod github.com/caddyserver/caddy/v2@$(NEWEST_CADDY)
+	@echo "go test ./caddymodule ./tests, with Caddy $(NEWEST_CADDY)"
+	@XDG_DATA_HOME="$(CURDIR)/.cache/test-data" GOFLAGS="$(GOFLAGS) -modfile=$(CURDIR)/.cache/newest.mod -mod=mod" \
+		go test -count=1 -timeout 15m ./caddymodule ./tests
 
 lint: bin/caddy
 	go vet ./...

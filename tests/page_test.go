@@ -344,8 +344,8 @@ SITE {
 	c.write(cf)
 	c.start()
 	v := newVisitor(t, c.site, desktop, false)
-	_, body := v.page("/route?utm_source={env.HOME}&q=1")
-	if want := "/bold/route?utm_source={env.HOME}&q=1 bold [] {env.HOME} /route?utm_source={env.HOME}&q=1"; !strings.HasSuffix(body, want) {
+	_, body := v.page("/route?utm_source=%7Benv.HOME%7D&q=1")
+	if want := "/bold/route?utm_source=%7Benv.HOME%7D&q=1 bold [] {env.HOME} /route?utm_source=%7Benv.HOME%7D&q=1"; !strings.HasSuffix(body, want) {
 		t.Errorf("routed page is\n%s\nwant\n%s", body, want)
 	}
 	s := v.visit("/some/app/route?utm_source=google")
