@@ -79,29 +79,29 @@ func (v *view) publishFacts(ctx context.Context) {
 	f := &v.facts
 	set := func(key, value string) {
 		if value != "" {
-			vars[variablePrefix+key] = value
+			vars[key] = value
 		}
 	}
-	set("campaign_id", v.handler.campaign.ID)
-	set("language", f.Language)
-	set("browser", f.Device.Browser)
-	set("os", f.Device.OS)
-	set("device.type", f.Device.Type)
-	set("geo.country", f.Geo.Country)
-	set("geo.region", f.Geo.Region)
-	set("geo.city", f.Geo.City)
-	set("geo.timezone", f.Geo.Timezone)
+	set("session.campaign_id", v.handler.campaign.ID)
+	set("session.language", f.Language)
+	set("session.browser", f.Device.Browser)
+	set("session.os", f.Device.OS)
+	set("session.device.type", f.Device.Type)
+	set("session.geo.country", f.Geo.Country)
+	set("session.geo.region", f.Geo.Region)
+	set("session.geo.city", f.Geo.City)
+	set("session.geo.timezone", f.Geo.Timezone)
 	vars["session.geo.is_eu"] = f.Geo.IsEU
 	if l := location(f.Geo.Timezone); l != nil {
 		local := v.now.In(l)
 		vars["session.local.hour"] = strconv.Itoa(local.Hour())
 		vars["session.local.weekday"] = strings.ToLower(local.Weekday().String())
 	}
-	set("utm.source", f.Touch.UTM.Source)
-	set("utm.medium", f.Touch.UTM.Medium)
-	set("utm.campaign", f.Touch.UTM.Campaign)
-	set("utm.term", f.Touch.UTM.Term)
-	set("utm.content", f.Touch.UTM.Content)
+	set("session.utm.source", f.Touch.UTM.Source)
+	set("session.utm.medium", f.Touch.UTM.Medium)
+	set("session.utm.campaign", f.Touch.UTM.Campaign)
+	set("session.utm.term", f.Touch.UTM.Term)
+	set("session.utm.content", f.Touch.UTM.Content)
 	vars["session.bot.score"] = strconv.Itoa(f.Bot.Score)
 	vars["session.bot.verified"] = f.Bot.Verified
 }
