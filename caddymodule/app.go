@@ -45,15 +45,16 @@ type App struct {
 	// The key ring that ids, tokens and cookies are made with.
 	Keys *Keys `json:"keys,omitempty"`
 
-	log     *zap.Logger
-	store   Store
-	sink    outbox.Sink
-	guests  []any
-	reader  *visitor.Reader
-	ring    *keyRing
-	limits  *limiters
-	metrics *metrics
-	seen    *seenSessions
+	log      *zap.Logger
+	store    Store
+	storeKey string // the store's, asked for once
+	sink     outbox.Sink
+	guests   []any
+	reader   *visitor.Reader
+	ring     *keyRing
+	limits   *limiters
+	metrics  *metrics
+	seen     *seenSessions
 	// What every request could say is said once a minute.
 	lostRows, storeDown, noCommit, nested, badLandingPage, noAddress rate.Sometimes
 
@@ -166,7 +167,7 @@ func (a *App) loadGuests(ctx caddy.Context) error {
 	if !ok {
 		return fmt.Errorf("module %T is no session store", mod)
 	}
-	a.store = st
+	a.store, a.storeKey = st, st.StoreKey()
 	a.guests = append(a.guests, mod)
 
 	if len(a.SinksRaw) == 0 {

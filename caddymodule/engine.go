@@ -255,7 +255,7 @@ type engine struct {
 
 // engine takes hold of the app's outbox and store.
 func (a *App) engine() engine {
-	e := engine{outboxKey: a.Outbox.Path, storeKey: a.store.StoreKey()}
+	e := engine{outboxKey: a.Outbox.Path, storeKey: a.storeKey}
 	// The constructors don't fail: what can't be opened is tried again.
 	box, _, _ := outboxes.LoadOrNew(e.outboxKey, func() (caddy.Destructor, error) {
 		p := &pooledOutbox{sink: a.sink, options: a.outboxOptions()}
