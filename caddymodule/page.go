@@ -213,26 +213,21 @@ type pageAnswer struct {
 	view       *view
 	engine     engine
 	errorRoute bool
-	token      string
 }
 
 // script is called when the page is sure to get it.
 func (p *pageAnswer) script(dst []byte, nonce string) []byte {
 	v := p.view
 	h := v.handler
-	ring := h.app.ring.ring.Load()
-	if p.token == "" {
-		token, err := ring.SealToken(&v.visit.Session, v.now.UnixMilli())
-		if err != nil {
-			h.log.Error("token could not be sealed: the page goes out without context", zap.Error(err))
-			return dst
-		}
-		p.token = token
+	token, err := h.app.ring.ring.Load().SealToken(&v.visit.Session, v.now.UnixMilli())
+	if err != nil {
+		h.log.Error("token could not be sealed: the page goes out without context", zap.Error(err))
+		return dst
 	}
 	doc := sessionctx.Document{
 		Visit:      v.visit,
 		Facts:      &v.facts,
-		Token:      p.token,
+		Token:      token,
 		APIBaseURL: h.baseURL(&v.facts),
 		Now:        v.now,
 	}

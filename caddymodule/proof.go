@@ -12,8 +12,9 @@ import (
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/store"
 )
 
-// proof is how a call proved its session. What each may get is DESIGN's table
-// "Proof": a token or a session cookie everything, ids alone little.
+// proof is how a call proved its session. A token or a session cookie may do
+// everything for it. Ids alone stand in pages, rows and logs, so they get no
+// token, no cookie and nothing of what goes with the session.
 type proof int
 
 const (
