@@ -9,12 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 )
 
 // benchEvents compares durable event posts to a static answer and to the disk.
 func benchEvents(s setting, plain, full *server, dir string) error {
-	token, err := visit(full.addr)
+	token, _, err := visit(full.addr)
 	if err != nil {
 		return err
 	}
@@ -71,27 +72,34 @@ func benchEvents(s setting, plain, full *server, dir string) error {
 
 var tokenPattern = regexp.MustCompile(`"token":("[^"]+")`)
 
-// visit opens a page as somebody new and returns its token.
-func visit(addr string) (token string, err error) {
-	req, err := http.NewRequest("GET", "http://"+addr+"/10k", nil)
+// visit opens a page as somebody new and returns its token and cookies.
+func visit(addr string) (token, cookies string, err error) {
+	req, err := http.NewRequest("GET", "http://"+addr+"/10k?utm_source=google&utm_medium=cpc&utm_campaign=spring&gclid=Cj0KCQiA", nil)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	req.Header.Set("Accept", "text/html")
+	req.Header.Set("User-Agent", agent)
+	req.Header.Set("Referer", "https://www.google.com/")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	m := tokenPattern.FindSubmatch(b)
 	if m == nil {
-		return "", fmt.Errorf("the page has no token")
+		return "", "", fmt.Errorf("the page has no token")
 	}
-	return token, json.Unmarshal(m[1], &token)
+	var all []string
+	for _, c := range res.Cookies() {
+		all = append(all, c.Name+"="+c.Value)
+	}
+	err = json.Unmarshal(m[1], &token)
+	return token, strings.Join(all, "; "), err
 }
 
 // rawCommits writes and syncs rows in groups as large as the load could make.

@@ -63,12 +63,15 @@ func load(addr string, n int, d time.Duration, request func(conn, seq int, dst [
 
 const agent = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 
-// pageRequest is a paid visit by somebody new.
-func pageRequest(host, path string) []byte {
+// pageRequest is a paid visit, by somebody new if there is no cookie.
+func pageRequest(host, path, cookie string) []byte {
+	if cookie != "" {
+		cookie = "Cookie: " + cookie + "\r\n"
+	}
 	return fmt.Appendf(nil, "GET %s?utm_source=google&utm_medium=cpc&utm_campaign=spring&gclid=Cj0KCQiA HTTP/1.1\r\nHost: %s\r\n"+
 		"User-Agent: %s\r\nAccept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\nAccept-Language: en-US,en;q=0.9\r\n"+
-		"Accept-Encoding: gzip, deflate, br, zstd\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nReferer: https://www.google.com/\r\n\r\n",
-		path, host, agent)
+		"Accept-Encoding: gzip, deflate, br, zstd\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nReferer: https://www.google.com/\r\n%s\r\n",
+		path, host, agent, cookie)
 }
 
 // startUpstream serves pages of 10 and 100 KB as an application would.
