@@ -76,13 +76,19 @@ func (o *opening[T]) run(ctx context.Context, try func() (T, error)) {
 	}
 }
 
-// get returns the value once it is open, waiting no longer than ctx lets it.
+// openPatience is how long a call waits for what isn't open yet. Clients try
+// again; what waits for another process's lock takes longer than they would.
+const openPatience = time.Second
+
+// get returns the value once it is open, waiting openPatience at most.
 func (o *opening[T]) get(ctx context.Context) (T, error) {
 	select {
 	case <-o.ready:
 		return o.value, nil
 	default:
 	}
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
 	select {
 	case <-o.ready:
 		return o.value, nil

@@ -87,17 +87,30 @@ func (h *Handler) throughInjector(w http.ResponseWriter, r *http.Request, next c
 	}
 	iw = inject.NewResponseWriter(w, r, o)
 	restore := inject.PrepareRequest(r, o.Cacheable)
+	refused := false
 	defer func() {
 		// An error or a panic passes; what the error route sees of the
 		// request is what came in. Aborting what is closed does nothing.
 		restore()
 		iw.Abort()
-		h.app.metrics.page(h.campaign.ID, iw.Outcome())
+		why := iw.Outcome()
+		if refused {
+			why = inject.Status
+		}
+		h.app.metrics.page(h.campaign.ID, why)
 		if after != nil {
 			after(iw)
 		}
 	}()
 	if err := next.ServeHTTP(iw, r); err != nil {
+		if iw.Status() == 0 {
+			// There is no answer yet: the error's status is for the error
+			// route to give, or for Caddy.
+			refused = true
+			if h.Debug {
+				w.Header().Set(debugHeader, outcomeText(inject.Status, false))
+			}
+		}
 		return err
 	}
 	return iw.Close()
@@ -305,7 +318,7 @@ func (h *Handler) logIDs(r *http.Request, s *sessionctx.Session) {
 		return
 	}
 	extra.Set(zap.String("session_id", sessionctx.WithoutMAC(s.ID)))
-	extra.Set(zap.String("user_id", sessionctx.WithoutMAC(s.UserID)))
+	extra.Set(zap.String("session_user_id", sessionctx.WithoutMAC(s.UserID)))
 	extra.Set(zap.String("campaign_id", s.Campaign.ID))
 }
 

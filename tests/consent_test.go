@@ -10,12 +10,13 @@ const consentSite = `
 SITE {
 	@eu vars session.geo.is_eu true
 	@ask path /ask/*
+	@unknown vars session.geo.country ""
 	session_context {
 		workspace ws_1
 		project pr_1
 		campaign cmp_1
 		consent {
-			require @eu @ask
+			require @eu @ask @unknown
 		}
 	}
 	root DIR/www
@@ -39,6 +40,7 @@ func TestNoCookiesBeforeConsent(t *testing.T) {
 		from       []string
 	}{
 		{"by place", "/", []string{"CF-IPCountry", "DE"}},
+		{"by a place that is not known", "/", nil},
 		{"by the page's path", "/ask/", []string{"CF-IPCountry", "US"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

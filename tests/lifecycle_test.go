@@ -204,8 +204,12 @@ func TestMetrics(t *testing.T) {
 	if a := v.post("events/track", "{"); a.status != 400 {
 		t.Errorf("broken JSON got %d", a.status)
 	}
+	if res, _ := v.page("/missing"); res.StatusCode != 404 {
+		t.Errorf("a page that isn't there got %d", res.StatusCode)
+	}
 	for name, want := range map[string]float64{
 		`caddy_session_context_pages_total{campaign="cmp_1",outcome="injected"}`:            2,
+		`caddy_session_context_pages_total{campaign="cmp_1",outcome="status"}`:              1,
 		`caddy_session_context_api_answers_total{code="ok",route="events/session/init"}`:    1,
 		`caddy_session_context_api_answers_total{code="invalid_json",route="events/track"}`: 1,
 		`caddy_session_context_delivered_rows_total{datasource="session_v1"}`:               1,

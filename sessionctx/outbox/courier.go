@@ -245,7 +245,9 @@ func (o *Outbox) passed(q *queue, s *segment, out Outcome) {
 	if accepted {
 		o.opt.Observer.Delivered(q.name, s.rows, out.Quarantined)
 	}
-	if accepted || !held {
+	// Refused rows don't end a hold that their refusal made; any other answer
+	// to a whole batch shows that the configuration works.
+	if accepted || out.Verdict == VerdictDeadLetter || !held {
 		o.setState(q, StateOK, nil)
 	}
 }

@@ -51,7 +51,7 @@ func (a answer) outcome() outbox.Outcome {
 	case s == http.StatusRequestEntityTooLarge:
 		return outbox.Split(a.errorf("%d rows are too large for one request", a.sent))
 	case s == http.StatusUnprocessableEntity:
-		return outbox.DeadLetter(a.errorf("written in part, a materialized view failed: mend the view, look at what is missing, requeue only that"))
+		return outbox.DeadLetter(a.errorf("written in part, a materialized view failed: mend the view and look at what is missing; the batch lies among the dead letters"))
 	case s == http.StatusBadRequest && blamesRow(a.text()):
 		return outbox.Blame(a.errorf("a row was refused"))
 	default:
@@ -69,10 +69,10 @@ func (a answer) written() outbox.Outcome {
 		return outbox.Hold(a.errorf("the answer holds no row counts, so it is not the Events API's: check url, and proxies on the way"))
 	}
 	if got := *n.Successful + *n.Quarantined; got != a.sent || *n.Successful < 0 || *n.Quarantined < 0 {
-		return outbox.DeadLetter(a.errorf("%d rows were sent, the answer counts %d written and %d quarantined: look at what is missing, requeue only that", a.sent, *n.Successful, *n.Quarantined))
+		return outbox.DeadLetter(a.errorf("%d rows were sent, the answer counts %d written and %d quarantined: look at what is missing; the batch lies among the dead letters", a.sent, *n.Successful, *n.Quarantined))
 	}
 	if *n.Quarantined > 0 {
-		return outbox.Delivered(*n.Quarantined, a.errorf("%d of %d rows are in %s_quarantine: its columns c__error_column and c__error tell why; requeue the copy only after emptying it", *n.Quarantined, a.sent, a.datasource))
+		return outbox.Delivered(*n.Quarantined, a.errorf("%d of %d rows are in %s_quarantine: its columns c__error_column and c__error tell why; a copy of the batch lies among the dead letters", *n.Quarantined, a.sent, a.datasource))
 	}
 	return outbox.Delivered(0, nil)
 }
