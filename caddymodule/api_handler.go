@@ -67,7 +67,7 @@ func parseAPIHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error
 
 // ServeHTTP answers the API; all else goes on.
 func (h *APIHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if route, ok := apiRoute(h.APIPath, r.URL.Path, originalRequest(r).URL.Path); ok {
+	if route, ok := apiRoute(h.APIPath, r.URL.Path, originalURL(r).Path); ok {
 		return h.app.serveAPI(w, r, route, nil)
 	}
 	return next.ServeHTTP(w, r)

@@ -18,7 +18,7 @@ func (c *call) init() (any, error) {
 	return map[string]any{
 		"session_id":               c.session.ID,
 		"expires_at":               c.session.ExpiresAt,
-		"session_duration_minutes": minutes(c.handler.campaign.SessionDuration.Minutes()),
+		"session_duration_minutes": atLeastOne(c.handler.campaign.SessionDuration.Minutes()),
 	}, nil
 }
 
@@ -70,8 +70,8 @@ func (c *call) renew() (any, error) {
 		"expires_at":                s.ExpiresAt,
 		"ab_test_id":                orNull(test.TestID),
 		"ab_test_variant_id":        orNull(test.VariantID),
-		"session_duration_minutes":  minutes(c.handler.campaign.SessionDuration.Minutes()),
-		"attribution_duration_days": minutes(c.handler.campaign.AttributionWindow.Hours() / 24),
+		"session_duration_minutes":  atLeastOne(c.handler.campaign.SessionDuration.Minutes()),
+		"attribution_duration_days": atLeastOne(c.handler.campaign.AttributionWindow.Hours() / 24),
 		"attribution_preserved":     !c.lost,
 	}
 	if c.proof == proofIDs {
@@ -93,8 +93,8 @@ func (c *call) renew() (any, error) {
 	return out, nil
 }
 
-// minutes rounds up: a client that reads 0 takes it for no duration at all.
-func minutes(v float64) int { return max(1, int(math.Round(v))) }
+// atLeastOne rounds: a client that reads 0 takes it for no duration at all.
+func atLeastOne(v float64) int { return max(1, int(math.Round(v))) }
 
 func orNull(s string) any {
 	if s == "" {
@@ -128,7 +128,7 @@ func (c *call) committed() {
 	c.app.seen.add(c.session.ID)
 	if c.lost {
 		// What could be put together is kept, for calls that bring less.
-		c.app.keepState(c.engine, c.handler.campaign, &c.session, c.now)
+		c.app.keepState(c.engine, c.ring, c.handler.campaign, &c.session, c.now)
 	}
 }
 
@@ -187,7 +187,7 @@ func (c *call) context() (any, error) {
 	}
 	setCookies(c.w.Header(), cookies, secure)
 	if visit.NeedsState() {
-		c.app.keepState(c.engine, h.campaign, &visit.Session, c.now)
+		c.app.keepState(c.engine, c.ring, h.campaign, &visit.Session, c.now)
 	}
 	doc := sessionctx.Document{
 		Visit:      visit,

@@ -174,18 +174,17 @@ func (p *pooledOutbox) unconfigure(a *App) {
 	defer p.mu.Unlock()
 	latest := p.apps[len(p.apps)-1] == a
 	p.apps = slices.DeleteFunc(p.apps, func(o *App) bool { return o == a })
-	if latest {
+	if latest && len(p.apps) > 0 {
 		p.apply()
 	}
 }
 
-// apply puts the latest app's settings into force. Under p.mu.
+// apply puts the latest app's settings into force, or the last that were.
+// Under p.mu.
 func (p *pooledOutbox) apply() {
-	if len(p.apps) == 0 {
-		return
+	if n := len(p.apps); n > 0 {
+		p.sink, p.options = p.apps[n-1].sink, p.apps[n-1].outboxOptions()
 	}
-	a := p.apps[len(p.apps)-1]
-	p.sink, p.options = a.sink, a.outboxOptions()
 	if p.box == nil {
 		return
 	}
@@ -211,13 +210,17 @@ func (p *pooledOutbox) opened(o *outbox.Outbox) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.box = o
-	if err := o.Add(p.early...); err != nil {
-		p.log.Warn("rows of pages served before the outbox was open are lost", zap.Int("rows", len(p.early)), zap.Error(err))
+	p.apply()
+	lost, why := 0, error(nil)
+	for _, row := range p.early { // traffic is refused sooner than sessions
+		if err := o.Add(row); err != nil {
+			lost, why = lost+1, err
+		}
+	}
+	if lost > 0 {
+		p.log.Warn("rows of pages served before the outbox was open are lost", zap.Int("rows", lost), zap.Error(why))
 	}
 	p.early = nil
-	if p.sink != nil {
-		o.SetSink(p.sink)
-	}
 }
 
 // add hands over rows that no one waits for.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -121,19 +122,19 @@ func (h *Handler) loadMatchers(ctx caddy.Context) error {
 // ServeHTTP answers the API and gives pages their context; all else goes on.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	addPlaceholders(r.Context())
-	original := originalRequest(r)
-	if route, ok := apiRoute(h.apiPath, r.URL.Path, original.URL.Path); ok {
+	original := originalURL(r)
+	if route, ok := apiRoute(h.apiPath, r.URL.Path, original.Path); ok {
 		return h.app.serveAPI(w, r, route, h)
 	}
 	return h.servePage(w, r, original, next)
 }
 
-// originalRequest is the request as it was before any rewrite.
-func originalRequest(r *http.Request) *http.Request {
+// originalURL is what the client asked for, before any rewrite.
+func originalURL(r *http.Request) *url.URL {
 	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
-		return &o
+		return o.URL
 	}
-	return r
+	return r.URL
 }
 
 // apiRoute returns the route of the API that one of the paths names: the path
@@ -151,14 +152,14 @@ func apiRoute(apiPath string, paths ...string) (route string, ok bool) {
 }
 
 // facts reads what the request tells.
-func (a *App) facts(r, original *http.Request, now time.Time) sessionctx.Facts {
+func (a *App) facts(r *http.Request, original *url.URL, now time.Time) sessionctx.Facts {
 	ctx := r.Context()
 	ip, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
 	addr, _ := netip.ParseAddr(ip)
 	trusted, _ := caddyhttp.GetVar(ctx, caddyhttp.TrustedProxyVarKey).(bool)
 	return a.reader.Read(visitor.Request{
 		HTTP:         r,
-		OriginalURL:  original.URL,
+		OriginalURL:  original,
 		ClientIP:     addr,
 		TrustedProxy: trusted,
 		Now:          now,

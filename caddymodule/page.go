@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -35,8 +36,8 @@ const (
 
 // servePage lets the next handler make the answer and puts the context into
 // it, if it is a page.
-func (h *Handler) servePage(w http.ResponseWriter, r, original *http.Request, next caddyhttp.Handler) error {
-	if !inject.PageRequest(r, original.URL.Path) || r.Header.Get(includeHeader) != "" {
+func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, original *url.URL, next caddyhttp.Handler) error {
+	if !inject.PageRequest(r, original.Path) || r.Header.Get(includeHeader) != "" {
 		return h.untouched(w, r, next, reasonNotPage)
 	}
 	if h.Inject == "loader" {
@@ -136,7 +137,7 @@ func (h *Handler) untouched(w http.ResponseWriter, r *http.Request, next caddyht
 
 // view decides about the page request. In an error route it finds what was
 // decided before. A nil view is a page that goes out untouched.
-func (h *Handler) view(r, original *http.Request) (v *view, why inject.Reason) {
+func (h *Handler) view(r *http.Request, original *url.URL) (v *view, why inject.Reason) {
 	ctx := r.Context()
 	if v, ok := caddyhttp.GetVar(ctx, viewVar).(*view); ok {
 		switch {
@@ -173,7 +174,7 @@ func (h *Handler) view(r, original *http.Request) (v *view, why inject.Reason) {
 		h.log.Error("no session could be made: the page goes out without", zap.Error(err))
 		return nil, reasonFailed
 	}
-	v.visit = visit
+	v.visit, v.ring = visit, ring
 	v.publishVisit(ctx)
 	h.assign(r, v)
 	return v, ""
@@ -232,7 +233,7 @@ type pageAnswer struct {
 func (p *pageAnswer) script(dst []byte, nonce string) []byte {
 	v := p.view
 	h := v.handler
-	token, err := h.app.ring.ring.Load().SealToken(&v.visit.Session, v.now.UnixMilli())
+	token, err := v.ring.SealToken(&v.visit.Session, v.now.UnixMilli())
 	if err != nil {
 		h.log.Error("token could not be sealed: the page goes out without context", zap.Error(err))
 		return dst
@@ -255,14 +256,14 @@ func (p *pageAnswer) onHeader(header http.Header, injecting bool) {
 	}
 	v := p.view
 	secure := v.facts.Scheme == "https"
-	cookies, err := v.visit.Cookies(v.handler.app.ring.ring.Load(), secure, v.now)
+	cookies, err := v.visit.Cookies(v.ring, secure, v.now)
 	if err != nil {
 		v.handler.log.Error("cookies could not be sealed", zap.Error(err))
 		return
 	}
 	setCookies(header, cookies, secure)
 	if v.visit.NeedsState() {
-		v.handler.app.keepState(p.engine, v.handler.campaign, &v.visit.Session, v.now)
+		v.handler.app.keepState(p.engine, v.ring, v.handler.campaign, &v.visit.Session, v.now)
 	}
 }
 

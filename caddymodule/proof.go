@@ -98,7 +98,7 @@ func (c *call) take(h *Handler, s sessionctx.Session, p proof) error {
 	// Consent rules match on what the request tells.
 	v := &view{handler: h, facts: c.facts, now: c.now}
 	v.publishFacts(c.r.Context())
-	if c.sameOrigin {
+	if c.sameOrigin && p != proofCookie { // else they are what it was proved by
 		c.carried = h.carried(c.r, c.ring, &c.facts, c.now)
 	}
 	return nil
@@ -128,6 +128,7 @@ func (c *call) proveByCookie(handlers []*Handler, sessionID, userID string) bool
 				continue
 			}
 		}
+		c.carried = carried
 		return c.take(h, *s, proofCookie) == nil
 	}
 	return false
@@ -242,13 +243,13 @@ func (c *call) state(sessionID string) (*sessionctx.Session, error) {
 
 // keepState writes a session's state behind the page, for calls that will
 // prove themselves by ids alone. It waits for nothing.
-func (a *App) keepState(e engine, campaign *sessionctx.Campaign, s *sessionctx.Session, now time.Time) {
+func (a *App) keepState(e engine, ring *sessionctx.Ring, campaign *sessionctx.Campaign, s *sessionctx.Session, now time.Time) {
 	select {
 	case <-e.store.ready:
 	default:
 		return
 	}
-	sealed := a.ring.ring.Load().SealState(s, now.UnixMilli())
+	sealed := ring.SealState(s, now.UnixMilli())
 	ttl := time.Duration(s.ExpiresAt-now.UnixMilli())*time.Millisecond + campaign.LegacyIDs
 	e.store.value.Put(stateKey+s.ID, sealed, max(ttl, time.Second))
 }
@@ -307,7 +308,7 @@ func (c *call) successor() (made bool, err error) {
 	} else {
 		c.app.metrics.renewals.WithLabelValues("standing").Inc()
 	}
-	c.app.keepState(c.engine, campaign, &c.session, c.now)
+	c.app.keepState(c.engine, c.ring, campaign, &c.session, c.now)
 	return made, nil
 }
 

@@ -53,6 +53,7 @@ const viewVar = "session_context.view"
 type view struct {
 	handler *Handler
 	visit   *sessionctx.Visit
+	ring    *sessionctx.Ring // that the visit was decided with
 	facts   sessionctx.Facts
 	now     time.Time
 	nonce   string
