@@ -332,12 +332,7 @@ func (c *call) setCookies() {
 	consent := c.handler.consent(c.r, &c.facts, &c.carried, c.session.ConsentRequired)
 	v := sessionctx.Resume(c.handler.campaign, c.session, consent, c.carried)
 	secure := c.facts.Scheme == "https"
-	cookies, err := v.Cookies(c.ring, secure, c.now)
-	if err != nil {
-		c.app.log.Error("cookies could not be sealed", zap.Error(err))
-		return
-	}
-	setCookies(c.w.Header(), cookies, secure)
+	setCookies(c.w.Header(), v.Cookies(c.ring, secure, c.now), secure)
 }
 
 // commit makes rows durable: the answer may say so then.

@@ -77,11 +77,7 @@ func (c *call) renew() (any, error) {
 	if c.proof == proofIDs {
 		return out, nil
 	}
-	token, err := c.ring.SealToken(s, c.now.UnixMilli())
-	if err != nil {
-		return nil, err
-	}
-	out["token"] = token
+	out["token"] = c.ring.SealToken(s, c.now.UnixMilli())
 	out["created_at"] = s.CreatedAt
 	out["segment_id"] = orNull(s.SegmentID)
 	out["renewal_count"] = s.RenewalCount
@@ -176,23 +172,15 @@ func (c *call) context() (any, error) {
 	v.visit = visit
 	v.publishVisit(c.r.Context())
 	h.assign(c.r, v)
-	token, err := c.ring.SealToken(&visit.Session, c.now.UnixMilli())
-	if err != nil {
-		return nil, err
-	}
 	secure := v.facts.Scheme == "https"
-	cookies, err := visit.Cookies(c.ring, secure, c.now)
-	if err != nil {
-		return nil, err
-	}
-	setCookies(c.w.Header(), cookies, secure)
+	setCookies(c.w.Header(), visit.Cookies(c.ring, secure, c.now), secure)
 	if visit.NeedsState() {
 		c.app.keepState(c.engine, c.ring, h.campaign, &visit.Session, c.now)
 	}
 	doc := sessionctx.Document{
 		Visit:      visit,
 		Facts:      &v.facts,
-		Token:      token,
+		Token:      c.ring.SealToken(&visit.Session, c.now.UnixMilli()),
 		APIBaseURL: h.baseURL(&v.facts),
 		Now:        c.now,
 	}

@@ -233,15 +233,10 @@ type pageAnswer struct {
 func (p *pageAnswer) script(dst []byte, nonce string) []byte {
 	v := p.view
 	h := v.handler
-	token, err := v.ring.SealToken(&v.visit.Session, v.now.UnixMilli())
-	if err != nil {
-		h.log.Error("token could not be sealed: the page goes out without context", zap.Error(err))
-		return dst
-	}
 	doc := sessionctx.Document{
 		Visit:      v.visit,
 		Facts:      &v.facts,
-		Token:      token,
+		Token:      v.ring.SealToken(&v.visit.Session, v.now.UnixMilli()),
 		APIBaseURL: h.baseURL(&v.facts),
 		Now:        v.now,
 	}
@@ -256,12 +251,7 @@ func (p *pageAnswer) onHeader(header http.Header, injecting bool) {
 	}
 	v := p.view
 	secure := v.facts.Scheme == "https"
-	cookies, err := v.visit.Cookies(v.ring, secure, v.now)
-	if err != nil {
-		v.handler.log.Error("cookies could not be sealed", zap.Error(err))
-		return
-	}
-	setCookies(header, cookies, secure)
+	setCookies(header, v.visit.Cookies(v.ring, secure, v.now), secure)
 	if v.visit.NeedsState() {
 		v.handler.app.keepState(p.engine, v.ring, v.handler.campaign, &v.visit.Session, v.now)
 	}

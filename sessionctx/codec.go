@@ -73,9 +73,12 @@ func (e *encoder) assignments(as []Assignment) {
 // decoder reads what encoder wrote. After the first fault every read gives
 // zero and err stays set.
 type decoder struct {
-	b   []byte
+	b   []byte // what is left
+	all string // the whole, of which texts are parts: one allocation for all of them
 	err error
 }
+
+func newDecoder(b []byte) decoder { return decoder{b: b, all: string(b)} }
 
 func (d *decoder) fail() {
 	d.err = errCodec
@@ -125,9 +128,9 @@ func (d *decoder) count() int {
 
 func (d *decoder) text() string {
 	n := d.count()
-	s := string(d.b[:n])
+	at := len(d.all) - len(d.b)
 	d.b = d.b[n:]
-	return s
+	return d.all[at : at+n]
 }
 
 func (d *decoder) id() string {

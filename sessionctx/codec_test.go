@@ -15,12 +15,19 @@ func lived(s Session) Session {
 	return s
 }
 
+// encoded is the session in its compact form.
+func encoded(s *Session, withAttribution bool) []byte {
+	var e encoder
+	e.session(s, withAttribution)
+	return e.b
+}
+
 func TestASessionComesBackAsItWas(t *testing.T) {
 	ring := testRing(t, 1)
 	r := rand.New(seeded(2))
 	for range 2000 {
 		s := lived(randomSession(t, ring, r))
-		got, err := decodeSession(s.encode(true))
+		got, err := decodeSession(encoded(&s, true))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,7 +36,7 @@ func TestASessionComesBackAsItWas(t *testing.T) {
 		}
 		bare := s
 		bare.Attribution = Attribution{}
-		if got, err = decodeSession(s.encode(false)); err != nil || !reflect.DeepEqual(*got, bare) {
+		if got, err = decodeSession(encoded(&s, false)); err != nil || !reflect.DeepEqual(*got, bare) {
 			t.Fatalf("without attribution: got  %+v\nwant %+v (%v)", got, bare, err)
 		}
 	}
@@ -47,7 +54,7 @@ func TestTouchesOfOneMomentAreKeptApartIfTheyDiffer(t *testing.T) {
 			change(&a.Current)
 			var e encoder
 			e.attribution(&a)
-			d := decoder{b: e.b}
+			d := newDecoder(e.b)
 			if got := d.attribution(); d.err != nil || !reflect.DeepEqual(got, a) {
 				t.Errorf("got  %+v\nwant %+v", got, a)
 			}
@@ -60,7 +67,7 @@ func TestATruncatedSessionIsRefusedAtEveryLength(t *testing.T) {
 	r := rand.New(seeded(3))
 	for range 20 {
 		s := randomSession(t, ring, r)
-		b := s.encode(true)
+		b := encoded(&s, true)
 		for n := range b {
 			if _, err := decodeSession(b[:n]); err == nil {
 				t.Fatalf("cut to %d of %d bytes, it is still read", n, len(b))
@@ -71,7 +78,7 @@ func TestATruncatedSessionIsRefusedAtEveryLength(t *testing.T) {
 
 func TestALaterVersionMayAppend(t *testing.T) {
 	s := testSession(t, testRing(t, 1), testCampaign(), 4)
-	got, err := decodeSession(append(s.encode(true), "a field of next year"...))
+	got, err := decodeSession(append(encoded(&s, true), "a field of next year"...))
 	if err != nil || got.ID != s.ID {
 		t.Errorf("%v, %v", got, err)
 	}
@@ -79,7 +86,7 @@ func TestALaterVersionMayAppend(t *testing.T) {
 
 func TestAnUnknownVersionIsRefused(t *testing.T) {
 	s := testSession(t, testRing(t, 1), testCampaign(), 5)
-	b := s.encode(true)
+	b := encoded(&s, true)
 	b[0]++
 	if _, err := decodeSession(b); err != errCodec {
 		t.Errorf("got %v", err)
@@ -97,14 +104,14 @@ func TestDamagedCountsMakeNoLargeAllocations(t *testing.T) {
 		"text":        func(d *decoder) { d.text() },
 	} {
 		bytes := testing.AllocsPerRun(10, func() {
-			d := decoder{b: damaged}
+			d := newDecoder(damaged)
 			read(&d)
 		})
 		if bytes > 8 {
 			t.Errorf("%s: %v allocations", name, bytes)
 		}
 	}
-	d := decoder{b: damaged}
+	d := newDecoder(damaged)
 	if as := d.assignments(); d.err == nil || len(as) > 2 {
 		t.Errorf("%d assignments were read from damage", len(as))
 	}
@@ -122,7 +129,7 @@ func TestEncodingAnIDThatIsNoneIsABug(t *testing.T) {
 
 func TestADamagedIDIsRefused(t *testing.T) {
 	s := testSession(t, testRing(t, 1), testCampaign(), 7)
-	b := s.encode(true)
+	b := encoded(&s, true)
 	b[2+6] ^= 0x10 // the version of the session id, after version and flags
 	if _, err := decodeSession(b); err != errCodec {
 		t.Errorf("got %v", err)
@@ -134,8 +141,8 @@ func FuzzDecodeSession(f *testing.F) {
 	r := rand.New(seeded(6))
 	for range 8 {
 		s := randomSession(f, ring, r)
-		f.Add(s.encode(true))
-		f.Add(s.encode(false))
+		f.Add(encoded(&s, true))
+		f.Add(encoded(&s, false))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := decodeSession(b)
@@ -146,7 +153,7 @@ func FuzzDecodeSession(f *testing.F) {
 			t.Errorf("%d bytes gave %d values", len(b), n)
 		}
 		// What was read can be written and read again.
-		again, err := decodeSession(s.encode(true))
+		again, err := decodeSession(encoded(s, true))
 		if err != nil || again.ID != s.ID || again.ExpiresAt != s.ExpiresAt {
 			t.Errorf("read again: %+v, %v", again, err)
 		}

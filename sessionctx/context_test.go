@@ -28,10 +28,7 @@ func testDocument(tb testing.TB) *Document {
 	v.Session.Assignments = []Assignment{{"hero", "bold"}, {"footer", "x"}}
 	v.Session.LandingPageID, v.Session.SegmentID = "lp_3", "mobile"
 	v.Session.Attribution = v.Session.Attribution.Return(paidTouch("autumn"))
-	token, err := ring.SealToken(&v.Session, noonMS)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	token := ring.SealToken(&v.Session, noonMS)
 	return &Document{Visit: v, Facts: in.Facts, Token: token, APIBaseURL: "https://lp.example.com", Now: noon}
 }
 
@@ -393,10 +390,7 @@ func TestAContextIsAsSmallAsPromised(t *testing.T) {
 		in := testInput(ring, c, 2)
 		in.Facts.Touch = tt.touch
 		v := newVisit(t, in)
-		token, err := ring.SealToken(&v.Session, noonMS)
-		if err != nil {
-			t.Fatal(err)
-		}
+		token := ring.SealToken(&v.Session, noonMS)
 		d := Document{Visit: v, Facts: in.Facts, Token: token, APIBaseURL: "https://lp.example.com", Now: noon}
 		if n := len(d.AppendScript(nil, DefaultVariable, "0123456789abcdef")); n > tt.most {
 			t.Errorf("%s has %d bytes, at most %d were promised", name, n, tt.most)

@@ -141,11 +141,13 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 }
 
 func (r *Ring) openUser(v string, c *Campaign, now int64) *UserCookie {
-	plain, err := r.open(sealUser, v)
+	w := takeBench()
+	defer putBench(w)
+	plain, err := w.open(r, sealUser, v)
 	if err != nil {
 		return nil
 	}
-	d := decoder{b: plain}
+	d := newDecoder(plain)
 	if d.byte() != stateVersion {
 		return nil
 	}
@@ -179,23 +181,26 @@ func (c *Campaign) userCookie() (lifetime time.Duration, fixed bool) {
 	return DefaultUserCookie, false
 }
 
-func (r *Ring) sealUser(u *UserCookie, c *Campaign, now int64) (string, error) {
-	e := encoder{b: make([]byte, 0, 256)}
-	e.byte(stateVersion)
-	e.text(c.WorkspaceID)
-	e.id(u.UserID)
-	e.int(u.FirstAt)
-	e.int(u.RefreshedAt)
-	e.assignments(u.Assignments)
-	return r.seal(sealUser, e.b, now)
+func (r *Ring) sealUser(u *UserCookie, c *Campaign, now int64) string {
+	w := takeBench()
+	defer putBench(w)
+	w.byte(stateVersion)
+	w.text(c.WorkspaceID)
+	w.id(u.UserID)
+	w.int(u.FirstAt)
+	w.int(u.RefreshedAt)
+	w.assignments(u.Assignments)
+	return w.seal(r, sealUser, now)
 }
 
 func (r *Ring) openAttribution(v string, c *Campaign, now int64) (user string, a *Attribution) {
-	plain, err := r.open(sealAttribution, v)
+	w := takeBench()
+	defer putBench(w)
+	plain, err := w.open(r, sealAttribution, v)
 	if err != nil {
 		return "", nil
 	}
-	d := decoder{b: plain}
+	d := newDecoder(plain)
 	if d.byte() != stateVersion {
 		return "", nil
 	}
@@ -211,30 +216,33 @@ func (r *Ring) openAttribution(v string, c *Campaign, now int64) (user string, a
 }
 
 // sealAttribution leaves out what doesn't fit a cookie.
-func (r *Ring) sealAttribution(s *Session, now int64) (string, error) {
+func (r *Ring) sealAttribution(s *Session, now int64) string {
 	a := s.Attribution
+	w := takeBench()
+	defer putBench(w)
 	for {
-		e := encoder{b: make([]byte, 0, 512)}
-		e.byte(stateVersion)
-		e.text(s.Campaign.ID)
-		e.text(string(s.Campaign.Environment))
-		e.id(s.UserID)
-		e.attribution(&a)
-		sealed, err := r.seal(sealAttribution, e.b, now)
-		if err != nil || len(sealed) <= maxCookie || !a.shorten() {
-			return sealed, err
+		w.b = w.b[:0]
+		w.byte(stateVersion)
+		w.text(s.Campaign.ID)
+		w.text(string(s.Campaign.Environment))
+		w.id(s.UserID)
+		w.attribution(&a)
+		if sealedLen(len(w.b)) <= maxCookie || !a.shorten() {
+			return w.seal(r, sealAttribution, now)
 		}
 	}
 }
 
 func (r *Ring) openChoice(v string, c *Campaign) *Choice {
-	plain, err := r.open(sealChoice, v)
+	w := takeBench()
+	defer putBench(w)
+	plain, err := w.open(r, sealChoice, v)
 	if err != nil {
 		// A choice that can't be read means no: better to ask again than
 		// to take a refusal for a yes.
 		return &Choice{}
 	}
-	d := decoder{b: plain}
+	d := newDecoder(plain)
 	if d.byte() != stateVersion {
 		return &Choice{}
 	}
@@ -253,33 +261,21 @@ func (r *Ring) openChoice(v string, c *Campaign) *Choice {
 // refreshUser is how often the user cookie is set again to prolong it.
 const refreshUser = 24 * time.Hour
 
-// cookies gives those that the visit's answer has to set: the allowed ones
-// that are missing or whose content changed. Where cookies are not allowed,
-// those that the browser brought are removed.
-func (v *Visit) cookies(r *Ring, secure bool, now int64) ([]Cookie, error) {
+// Cookies are those that the answer sets or removes: the allowed ones that are
+// missing or whose content changed. Where cookies are not allowed, those that
+// the browser brought are removed.
+func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
+	now := at.UnixMilli()
 	if !v.CookiesAllowed {
-		if v.keepCookies {
-			return nil, nil
-		}
-		out := make([]Cookie, 0, len(v.carried.Present))
-		for _, n := range v.carried.Present {
-			// A campaign that never sets cookies leaves alone what the
-			// visitor let the reference client set.
-			if v.Consent.Analytics && strings.HasPrefix(n, "frbzz_") {
-				continue
-			}
-			out = append(out, Cookie{Name: n})
-		}
-		return out, nil
+		return v.removals()
 	}
 	c, s := v.Campaign, &v.Session
 	names := c.CookieNames(secure)
-	var out []Cookie
-	add := func(name, value string, err error, age time.Duration) error {
-		if err == nil && age > 0 && len(value) <= maxCookie {
+	out := make([]Cookie, 0, 3)
+	add := func(name, value string, age time.Duration) {
+		if age > 0 && len(value) <= maxCookie {
 			out = append(out, Cookie{Name: name, Value: value, MaxAge: age})
 		}
-		return err
 	}
 
 	lifetime, fixed := c.userCookie()
@@ -298,28 +294,36 @@ func (v *Visit) cookies(r *Ring, secure bool, now int64) ([]Cookie, error) {
 		if fixed {
 			age -= time.Duration(now-user.FirstAt) * time.Millisecond
 		}
-		sealed, err := r.sealUser(&user, c, now)
-		if err := add(names.User, sealed, err, age); err != nil {
-			return nil, err
-		}
+		add(names.User, r.sealUser(&user, c, now), age)
 	}
 
 	if had := v.carried.Session; had == nil || had.ID != s.ID {
-		sealed, err := r.sealSession(sealSession, s, false, maxCookie, now)
 		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
-		if err := add(names.Session, sealed, err, age); err != nil {
-			return nil, err
-		}
+		add(names.Session, r.sealSession(sealSession, s, false, maxCookie, now), age)
 	}
 
 	if had := v.carried.Attribution; had == nil || had.Current.Time != s.Attribution.Current.Time || had.Original.Time != s.Attribution.Original.Time {
-		sealed, err := r.sealAttribution(s, now)
 		age := c.AttributionWindow - time.Duration(now-s.Attribution.Original.Time)*time.Millisecond
-		if err := add(names.Attribution, sealed, err, age); err != nil {
-			return nil, err
-		}
+		add(names.Attribution, r.sealAttribution(s, now), age)
 	}
-	return out, nil
+	return out
+}
+
+// removals are the cookies that go, now that none may be set.
+func (v *Visit) removals() []Cookie {
+	if v.keepCookies || len(v.carried.Present) == 0 {
+		return nil
+	}
+	out := make([]Cookie, 0, len(v.carried.Present))
+	for _, n := range v.carried.Present {
+		// A campaign that never sets cookies leaves alone what the
+		// visitor let the reference client set.
+		if v.Consent.Analytics && strings.HasPrefix(n, "frbzz_") {
+			continue
+		}
+		out = append(out, Cookie{Name: n})
+	}
+	return out
 }
 
 // Bounds on the variants that a user cookie carries, in number and in bytes of

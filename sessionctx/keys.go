@@ -2,7 +2,6 @@ package sessionctx
 
 import (
 	"cmp"
-	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -14,7 +13,7 @@ import (
 	"io"
 	"slices"
 
-	"github.com/gorilla/securecookie"
+	"golang.org/x/crypto/chacha20poly1305"
 )
 
 const (
@@ -40,8 +39,7 @@ type key struct {
 
 	ids        *macer
 	successors *macer
-	seals      [purposes]*securecookie.SecureCookie
-	states     cipher.AEAD
+	seals      [purposes]cipher.AEAD
 }
 
 // ringFile is the ring as it lies in storage.
@@ -215,20 +213,7 @@ func buildKey(rk ringKey) (*key, error) {
 		successors: newMacer(derive("successors", 32)),
 	}
 	for p := range k.seals {
-		b := derive("seal "+purposeNames[p], 64)
-		k.seals[p] = securecookie.New(b[:32], b[32:]).
-			SetSerializer(securecookie.NopEncoder{}).
-			// What is sealed carries its own times, checked against
-			// the clock that was handed in, and its own caps.
-			MaxAge(0).
-			MaxLength(0)
-	}
-	block, err := aes.NewCipher(derive("state", 32))
-	if err != nil {
-		panic(err) // only for other lengths
-	}
-	if k.states, err = cipher.NewGCMWithRandomNonce(block); err != nil {
-		panic(err) // only for other block sizes
+		k.seals[p] = newSeal(derive("seal "+purposeNames[p], chacha20poly1305.KeySize))
 	}
 	return k, nil
 }

@@ -29,11 +29,8 @@ func TestARingComesBackFromStorageAsItWas(t *testing.T) {
 	if !back.VerifyUserID(user, "ws_1") {
 		t.Error("the ring that was read refuses an id of the one that was written")
 	}
-	sealed, err := ring.seal(sealToken, []byte("x"), noonMS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := back.open(sealToken, sealed); err != nil {
+	value := sealed(t, ring, sealToken, "x", noonMS)
+	if _, err := opened(back, sealToken, value); err != nil {
 		t.Error("the ring that was read opens no token of the one that was written")
 	}
 }
@@ -153,21 +150,13 @@ func TestRotatePublishesAKeyTenMinutesBeforeItsFirstUse(t *testing.T) {
 		{"10 minutes on the new one does", noonMS + PublishAhead, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			sealed, err := next.seal(sealToken, nil, tt.at)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := strings.HasPrefix(sealed, old+"."); got != tt.wantOld {
+			if got := strings.HasPrefix(sealed(t, next, sealToken, "", tt.at), old+"."); got != tt.wantOld {
 				t.Errorf("sealed with the old key: %v, want %v", got, tt.wantOld)
 			}
 		})
 	}
 	t.Run("a node that has read the ring opens what the new key makes at once", func(t *testing.T) {
-		sealed, err := next.seal(sealToken, []byte("x"), noonMS+PublishAhead)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := next.open(sealToken, sealed); err != nil {
+		if _, err := opened(next, sealToken, sealed(t, next, sealToken, "x", noonMS+PublishAhead)); err != nil {
 			t.Error(err)
 		}
 	})

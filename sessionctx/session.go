@@ -90,10 +90,9 @@ func successorAt(expired int64, d time.Duration, now int64) int64 {
 
 const stateVersion = 1
 
-// encode gives the session in its compact form; attribution is left out of
+// session writes the session in its compact form; attribution is left out of
 // the session cookie, which has a cookie of its own for it.
-func (s *Session) encode(withAttribution bool) []byte {
-	e := encoder{b: make([]byte, 0, 512)}
+func (e *encoder) session(s *Session, withAttribution bool) {
 	e.byte(stateVersion)
 	var flags uint64
 	if s.Campaign.Environment == Preview {
@@ -129,11 +128,10 @@ func (s *Session) encode(withAttribution bool) []byte {
 	if withAttribution {
 		e.attribution(&s.Attribution)
 	}
-	return e.b
 }
 
 func decodeSession(b []byte) (*Session, error) {
-	d := decoder{b: b}
+	d := newDecoder(b)
 	if d.byte() != stateVersion {
 		return nil, errCodec
 	}
@@ -170,7 +168,7 @@ func decodeSession(b []byte) (*Session, error) {
 
 // SealToken gives the token that proves the session to the API with no
 // cookie. It holds the session's whole state.
-func (r *Ring) SealToken(s *Session, now int64) (string, error) {
+func (r *Ring) SealToken(s *Session, now int64) string {
 	return r.sealSession(sealToken, s, true, maxSealed, now)
 }
 
@@ -181,7 +179,9 @@ func (r *Ring) OpenToken(token string) (*Session, error) {
 }
 
 func (r *Ring) openSession(p purpose, sealed string) (*Session, error) {
-	plain, err := r.open(p, sealed)
+	w := takeBench()
+	defer putBench(w)
+	plain, err := w.open(r, p, sealed)
 	if err != nil {
 		return nil, ErrInvalidSession
 	}
@@ -193,21 +193,30 @@ func (r *Ring) openSession(p purpose, sealed string) (*Session, error) {
 }
 
 // sealSession leaves out what would make the sealed session longer than max.
-func (r *Ring) sealSession(p purpose, s *Session, withAttribution bool, max int, now int64) (string, error) {
-	short := *s
-	for {
-		sealed, err := r.seal(p, short.encode(withAttribution), now)
-		if err != nil || len(sealed) <= max {
-			return sealed, err
-		}
-		n := len(short.Assignments)
-		switch {
-		case withAttribution && short.Attribution.shorten():
-		case n > 1:
-			// The first is the one that columns name.
-			short.Assignments = short.Assignments[:n-1]
-		default:
-			return sealed, nil
+func (r *Ring) sealSession(p purpose, s *Session, withAttribution bool, max int, now int64) string {
+	w := takeBench()
+	defer putBench(w)
+	w.session(s, withAttribution)
+	if sealedLen(len(w.b)) > max {
+		short := *s
+		for sealedLen(len(w.b)) > max && short.shorten(withAttribution) {
+			w.b = w.b[:0]
+			w.session(&short, withAttribution)
 		}
 	}
+	return w.seal(r, p, now)
+}
+
+// shorten leaves out what is missed least, and reports whether there was
+// anything.
+func (s *Session) shorten(withAttribution bool) bool {
+	if withAttribution && s.Attribution.shorten() {
+		return true
+	}
+	n := len(s.Assignments)
+	if n < 2 {
+		return false // the first is the one that columns name
+	}
+	s.Assignments = s.Assignments[:n-1]
+	return true
 }

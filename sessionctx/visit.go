@@ -116,11 +116,6 @@ func (v *Visit) Assign(segment string, now time.Time) {
 	s.LandingPageID = v.Campaign.landingPage(segment, s.Assignments)
 }
 
-// Cookies are those that the answer sets or removes.
-func (v *Visit) Cookies(r *Ring, secure bool, now time.Time) ([]Cookie, error) {
-	return v.cookies(r, secure, now.UnixMilli())
-}
-
 // NeedsState reports whether the session's state has to be kept for calls
 // that prove themselves by ids alone: no cookie carries it, or none has come
 // back yet, so that nobody knows whether this browser keeps any.
