@@ -171,7 +171,7 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 		last = sequence
 		rows = append(rows, outbox.Row{
 			Datasource: sessionctx.EventDatasource,
-			JSON:       sessionctx.EventRow(campaign, &c.session, e, id, sessionctx.PlacementInternal, sequence, now),
+			JSON:       sessionctx.AppendEventRow(make([]byte, 0, 1024), campaign, &c.session, e, id, sessionctx.PlacementInternal, sequence, now),
 		})
 	}
 	if err := c.commit(rows...); err != nil {

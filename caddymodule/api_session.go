@@ -106,7 +106,7 @@ func (c *call) sessionRow() []outbox.Row {
 	}
 	return []outbox.Row{{
 		Datasource: sessionctx.SessionDatasource,
-		JSON:       sessionctx.SessionRow(c.handler.campaign, &c.session, &c.facts),
+		JSON:       sessionctx.AppendSessionRow(make([]byte, 0, 2048), c.handler.campaign, &c.session, &c.facts),
 	}}
 }
 
@@ -143,13 +143,13 @@ func (c *call) context() (any, error) {
 	if !c.allowed(h) {
 		return nil, refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API of the campaign: name it with allow_origin")
 	}
-	v := &view{handler: h, now: c.now, facts: c.facts}
+	v := &view{handler: h, now: c.now, vars: varsOf(c.r), facts: c.facts}
 	// The page is what was visited, not this resource.
 	v.facts.Touch = sessionctx.Touch{}
 	if page := c.r.Header.Get("Referer"); page != "" {
 		v.facts.Touch = c.app.reader.TouchFromURL(page, c.now)
 	}
-	v.publishFacts(c.r.Context())
+	v.publishFacts()
 	if c.sameOrigin {
 		c.carried = h.carried(c.r, c.ring, &v.facts, c.now)
 	}
@@ -170,7 +170,7 @@ func (c *call) context() (any, error) {
 		return nil, err
 	}
 	v.visit = visit
-	v.publishVisit(c.r.Context())
+	v.publishVisit()
 	h.assign(c.r, v)
 	secure := v.facts.Scheme == "https"
 	setCookies(c.w.Header(), visit.Cookies(c.ring, secure, c.now), secure)

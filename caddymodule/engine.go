@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -223,7 +224,7 @@ func (p *pooledOutbox) opened(o *outbox.Outbox) {
 	p.early = nil
 }
 
-// add hands over rows that no one waits for.
+// add hands over rows that no one waits for. They are copied.
 func (p *pooledOutbox) add(rows ...outbox.Row) error {
 	p.mu.Lock()
 	box := p.box
@@ -232,7 +233,10 @@ func (p *pooledOutbox) add(rows ...outbox.Row) error {
 		if len(p.early)+len(rows) > maxEarly {
 			return errEarlyFull
 		}
-		p.early = append(p.early, rows...)
+		for _, row := range rows {
+			row.JSON = bytes.Clone(row.JSON)
+			p.early = append(p.early, row)
+		}
 		return nil
 	}
 	p.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -121,7 +122,7 @@ func (h *Handler) loadMatchers(ctx caddy.Context) error {
 
 // ServeHTTP answers the API and gives pages their context; all else goes on.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	addPlaceholders(r.Context())
+	addPlaceholders(r.Context(), varsOf(r))
 	original := originalURL(r)
 	if route, ok := apiRoute(h.apiPath, r.URL.Path, original.Path); ok {
 		return h.app.serveAPI(w, r, route, h)
@@ -153,10 +154,10 @@ func apiRoute(apiPath string, paths ...string) (route string, ok bool) {
 
 // facts reads what the request tells.
 func (a *App) facts(r *http.Request, original *url.URL, now time.Time) sessionctx.Facts {
-	ctx := r.Context()
-	ip, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
+	vars := varsOf(r)
+	ip, _ := vars[caddyhttp.ClientIPVarKey].(string)
 	addr, _ := netip.ParseAddr(ip)
-	trusted, _ := caddyhttp.GetVar(ctx, caddyhttp.TrustedProxyVarKey).(bool)
+	trusted, _ := vars[caddyhttp.TrustedProxyVarKey].(bool)
 	return a.reader.Read(visitor.Request{
 		HTTP:         r,
 		OriginalURL:  original,
@@ -215,23 +216,24 @@ func (h *Handler) segment(r *http.Request) string {
 
 // setCookies puts cookies into an answer's header.
 func setCookies(header http.Header, cookies []sessionctx.Cookie, secure bool) {
+	var buf [1024]byte
 	for _, c := range cookies {
-		hc := http.Cookie{
-			Name:     c.Name,
-			Value:    c.Value,
-			Path:     "/",
-			HttpOnly: true,
-			Secure:   secure,
-			SameSite: http.SameSiteLaxMode,
-			MaxAge:   -1,
+		seconds := int64(c.MaxAge / time.Second)
+		if c.MaxAge > 0 && seconds == 0 {
+			continue // over before it arrives
 		}
-		if c.MaxAge > 0 {
-			hc.MaxAge = int(c.MaxAge / time.Second)
-			if hc.MaxAge == 0 {
-				continue // over before it arrives
-			}
+		// Names and values are ours: nothing in them needs quotes.
+		b := append(buf[:0], c.Name...)
+		b = append(b, '=')
+		b = append(b, c.Value...)
+		b = append(b, "; Path=/; Max-Age="...)
+		b = strconv.AppendInt(b, seconds, 10)
+		b = append(b, "; HttpOnly"...)
+		if secure {
+			b = append(b, "; Secure"...)
 		}
-		header.Add("Set-Cookie", hc.String())
+		b = append(b, "; SameSite=Lax"...)
+		header["Set-Cookie"] = append(header["Set-Cookie"], string(b))
 	}
 }
 

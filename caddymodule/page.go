@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -44,9 +45,9 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, original *ur
 		return h.serveLoader(w, r, next)
 	}
 	if r.Method == http.MethodHead {
-		v := &view{handler: h, now: time.Now()}
-		v.facts = h.app.facts(r, original, v.now)
-		v.publishFacts(r.Context())
+		now := time.Now()
+		v := &view{handler: h, now: now, vars: varsOf(r), facts: h.app.facts(r, original, now)}
+		v.publishFacts()
 		// It mints nothing, and promises no length or validator that the
 		// page won't have.
 		return h.throughInjector(w, r, next, inject.Options{}, nil)
@@ -138,8 +139,9 @@ func (h *Handler) untouched(w http.ResponseWriter, r *http.Request, next caddyht
 // view decides about the page request. In an error route it finds what was
 // decided before. A nil view is a page that goes out untouched.
 func (h *Handler) view(r *http.Request, original *url.URL) (v *view, why inject.Reason) {
-	ctx := r.Context()
-	if v, ok := caddyhttp.GetVar(ctx, viewVar).(*view); ok {
+	vars := varsOf(r)
+	if s := stateOf(vars); s != nil && s.view != nil {
+		v := s.view
 		switch {
 		case !inErrorRoute(r):
 			// A handler around this one has decided.
@@ -154,9 +156,9 @@ func (h *Handler) view(r *http.Request, original *url.URL) (v *view, why inject.
 		return v, ""
 	}
 	now := time.Now()
-	v = &view{handler: h, now: now, facts: h.app.facts(r, original, now)}
-	v.publishFacts(ctx)
-	ring, err := h.app.keys(ctx)
+	v = &view{handler: h, now: now, vars: vars, facts: h.app.facts(r, original, now)}
+	v.publishFacts()
+	ring, err := h.app.keys(r.Context())
 	if err != nil {
 		return nil, reasonKeys
 	}
@@ -175,7 +177,7 @@ func (h *Handler) view(r *http.Request, original *url.URL) (v *view, why inject.
 		return nil, reasonFailed
 	}
 	v.visit, v.ring = visit, ring
-	v.publishVisit(ctx)
+	v.publishVisit()
 	h.assign(r, v)
 	return v, ""
 }
@@ -185,9 +187,9 @@ func (h *Handler) assign(r *http.Request, v *view) {
 	if v.visit.New {
 		v.visit.Assign(h.segment(r), v.now)
 	}
-	v.publishAssignment(r.Context())
+	v.publishAssignment()
 	if s := &v.visit.Session; h.resolveLandingPage(r, s) {
-		v.publishAssignment(r.Context())
+		v.publishAssignment()
 	}
 	h.logIDs(r, &v.visit.Session)
 }
@@ -268,16 +270,26 @@ func (p *pageAnswer) emit(iw *inject.ResponseWriter) {
 		return
 	}
 	v.told = true
+	row := rowBuffers.Get().(*rowBuffer)
+	defer rowBuffers.Put(row)
 	counted := why == inject.Injected && v.facts.Purpose == sessionctx.PurposeNavigate && !p.errorRoute
 	if h.campaign.Environment == sessionctx.Production {
-		p.add(sessionctx.TrafficDatasource, sessionctx.TrafficRow(h.campaign, s, &v.facts, uuid.NewString(), iw.Status(), counted, v.now.UnixMilli()))
+		row.b = sessionctx.AppendTrafficRow(row.b[:0], h.campaign, s, &v.facts, uuid.NewString(), iw.Status(), counted, v.now.UnixMilli())
+		p.add(sessionctx.TrafficDatasource, row.b)
 	}
 	if counted && h.Visit == "page" && (v.visit.New || v.visit.Renewed) {
-		p.add(sessionctx.SessionDatasource, sessionctx.SessionRow(h.campaign, s, &v.facts))
+		row.b = sessionctx.AppendSessionRow(row.b[:0], h.campaign, s, &v.facts)
+		p.add(sessionctx.SessionDatasource, row.b)
 	}
 }
 
-// add hands a row over by itself: traffic is refused sooner than sessions.
+// rowBuffer is where pages' rows are made, for the outbox to copy.
+type rowBuffer struct{ b []byte }
+
+var rowBuffers = sync.Pool{New: func() any { return &rowBuffer{make([]byte, 0, 2048)} }}
+
+// add hands a row over, which is copied, by itself: traffic is refused sooner
+// than sessions.
 func (p *pageAnswer) add(datasource string, row []byte) {
 	h := p.view.handler
 	if err := p.engine.outbox.add(outbox.Row{Datasource: datasource, JSON: row}); err != nil {

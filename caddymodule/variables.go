@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,27 +16,48 @@ import (
 
 const variablePrefix = "session."
 
-// placeholdersVar marks a request whose placeholders are there.
-const placeholdersVar = "session_context.placeholders"
+// stateVar is where a request's state is kept.
+const stateVar = "session_context"
+
+// requestState is what stays with a request on its way through Caddy.
+type requestState struct {
+	// view is what was decided about the page, so that error routes use the
+	// first decision; nil as long as nothing was.
+	view *view
+}
+
+// varsOf are the request's variables.
+func varsOf(r *http.Request) map[string]any {
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	return vars
+}
+
+func stateOf(vars map[string]any) *requestState {
+	s, _ := vars[stateVar].(*requestState)
+	return s
+}
 
 // addPlaceholders makes every placeholder {session.*} known to the request:
 // those that are unset are empty, never literal text. Values come from the
 // variables, which are set as soon as they are known, and are not expanded
 // again.
-func addPlaceholders(ctx context.Context) {
-	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
-	repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if !ok || vars == nil || vars[placeholdersVar] != nil {
+func addPlaceholders(ctx context.Context, vars map[string]any) {
+	if vars == nil || stateOf(vars) != nil {
 		return
 	}
-	vars[placeholdersVar] = true
+	repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return
+	}
+	state := &requestState{}
+	vars[stateVar] = state
 	repl.Map(func(key string) (any, bool) {
 		if !strings.HasPrefix(key, variablePrefix) {
 			return nil, false
 		}
 		if key == "session.csp_nonce" {
-			if v, ok := vars[viewVar].(*view); ok {
-				return v.cspNonce(), true
+			if state.view != nil {
+				return state.view.cspNonce(), true
 			}
 		}
 		if value, ok := vars[key]; ok {
@@ -45,10 +67,6 @@ func addPlaceholders(ctx context.Context) {
 	})
 }
 
-// viewVar is where a request's view is kept, so that error routes use the
-// first decision.
-const viewVar = "session_context.view"
-
 // view is what was decided about one page request.
 type view struct {
 	handler *Handler
@@ -56,7 +74,9 @@ type view struct {
 	ring    *sessionctx.Ring // that the visit was decided with
 	facts   sessionctx.Facts
 	now     time.Time
-	nonce   string
+	// vars are the request's variables; nil outside Caddy's server.
+	vars  map[string]any
+	nonce string
 	// told is whether the view's traffic row was made.
 	told bool
 }
@@ -71,12 +91,14 @@ func (v *view) cspNonce() string {
 
 // publishFacts sets what is known before anything is decided: consent rules
 // may match on it.
-func (v *view) publishFacts(ctx context.Context) {
-	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+func (v *view) publishFacts() {
+	vars := v.vars
 	if vars == nil {
 		return
 	}
-	vars[viewVar] = v
+	if state := stateOf(vars); state != nil {
+		state.view = v
+	}
 	f := &v.facts
 	set := func(key, value string) {
 		if value != "" {
@@ -108,8 +130,8 @@ func (v *view) publishFacts(ctx context.Context) {
 }
 
 // publishVisit sets what was decided about who the visitor is.
-func (v *view) publishVisit(ctx context.Context) {
-	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+func (v *view) publishVisit() {
+	vars := v.vars
 	if vars == nil {
 		return
 	}
@@ -125,8 +147,8 @@ func (v *view) publishVisit(ctx context.Context) {
 }
 
 // publishAssignment sets segment, variants and landing page.
-func (v *view) publishAssignment(ctx context.Context) {
-	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+func (v *view) publishAssignment() {
+	vars := v.vars
 	if vars == nil {
 		return
 	}

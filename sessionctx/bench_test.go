@@ -161,17 +161,18 @@ func BenchmarkRows(b *testing.B) {
 	ring, c := testRing(b, 1), testCampaign()
 	s := testSession(b, ring, c, 2)
 	f := humanFacts()
+	buf := make([]byte, 0, 4096)
 	e := event(b, `{"event_id":"form-submission","event_type":"conversion","event_value":1,"form_id":"f","metadata":"{\"fieldCount\":3}"}`)
 	b.Run("session", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			SessionRow(c, &s, f)
+			buf = AppendSessionRow(buf[:0], c, &s, f)
 		}
 	})
 	b.Run("event with its id", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			EventRow(c, &s, e, EventRowID(s.ID, e, 0, 0), PlacementInternal, 1, noonMS)
+			buf = AppendEventRow(buf[:0], c, &s, e, EventRowID(s.ID, e, 0, 0), PlacementInternal, 1, noonMS)
 		}
 	})
 	b.Run("parse an event", func(b *testing.B) {

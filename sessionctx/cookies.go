@@ -181,7 +181,7 @@ func (c *Campaign) userCookie() (lifetime time.Duration, fixed bool) {
 	return DefaultUserCookie, false
 }
 
-func (r *Ring) sealUser(u *UserCookie, c *Campaign, now int64) string {
+func (r *Ring) sealUser(dst []byte, u *UserCookie, c *Campaign, now int64) []byte {
 	w := takeBench()
 	defer putBench(w)
 	w.byte(stateVersion)
@@ -190,7 +190,7 @@ func (r *Ring) sealUser(u *UserCookie, c *Campaign, now int64) string {
 	w.int(u.FirstAt)
 	w.int(u.RefreshedAt)
 	w.assignments(u.Assignments)
-	return w.seal(r, sealUser, now)
+	return w.seal(dst, r, sealUser, now)
 }
 
 func (r *Ring) openAttribution(v string, c *Campaign, now int64) (user string, a *Attribution) {
@@ -216,7 +216,7 @@ func (r *Ring) openAttribution(v string, c *Campaign, now int64) (user string, a
 }
 
 // sealAttribution leaves out what doesn't fit a cookie.
-func (r *Ring) sealAttribution(s *Session, now int64) string {
+func (r *Ring) sealAttribution(dst []byte, s *Session, now int64) []byte {
 	a := s.Attribution
 	w := takeBench()
 	defer putBench(w)
@@ -228,7 +228,7 @@ func (r *Ring) sealAttribution(s *Session, now int64) string {
 		w.id(s.UserID)
 		w.attribution(&a)
 		if sealedLen(len(w.b)) <= maxCookie || !a.shorten() {
-			return w.seal(r, sealAttribution, now)
+			return w.seal(dst, r, sealAttribution, now)
 		}
 	}
 }
@@ -271,12 +271,13 @@ func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
 	}
 	c, s := v.Campaign, &v.Session
 	names := c.CookieNames(secure)
-	out := make([]Cookie, 0, 3)
-	add := func(name, value string, age time.Duration) {
+	var out []Cookie
+	add := func(name string, value []byte, age time.Duration) {
 		if age > 0 && len(value) <= maxCookie {
-			out = append(out, Cookie{Name: name, Value: value, MaxAge: age})
+			out = append(out, Cookie{Name: name, Value: string(value), MaxAge: age})
 		}
 	}
+	var buf [1024]byte
 
 	lifetime, fixed := c.userCookie()
 	user := UserCookie{UserID: s.UserID, FirstAt: now, RefreshedAt: now}
@@ -294,17 +295,17 @@ func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
 		if fixed {
 			age -= time.Duration(now-user.FirstAt) * time.Millisecond
 		}
-		add(names.User, r.sealUser(&user, c, now), age)
+		add(names.User, r.sealUser(buf[:0], &user, c, now), age)
 	}
 
 	if had := v.carried.Session; had == nil || had.ID != s.ID {
 		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
-		add(names.Session, r.sealSession(sealSession, s, false, maxCookie, now), age)
+		add(names.Session, r.sealSession(buf[:0], sealSession, s, false, maxCookie, now), age)
 	}
 
 	if had := v.carried.Attribution; had == nil || had.Current.Time != s.Attribution.Current.Time || had.Original.Time != s.Attribution.Original.Time {
 		age := c.AttributionWindow - time.Duration(now-s.Attribution.Original.Time)*time.Millisecond
-		add(names.Attribution, r.sealAttribution(s, now), age)
+		add(names.Attribution, r.sealAttribution(buf[:0], s, now), age)
 	}
 	return out
 }

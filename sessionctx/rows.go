@@ -53,11 +53,11 @@ func rowID(parts ...string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// SessionRow is the session_v1 row, a line of JSON. Its id and timestamp
-// derive from the session, so that one made twice is the same row. f is what
-// the request tells that makes it.
-func SessionRow(c *Campaign, s *Session, f *Facts) []byte {
-	o := object{b: make([]byte, 0, 2048)}
+// AppendSessionRow appends the session_v1 row, a line of JSON. Its id and
+// timestamp derive from the session, so that one made twice is the same row. f
+// is what the request tells that makes it.
+func AppendSessionRow(dst []byte, c *Campaign, s *Session, f *Facts) []byte {
+	o := object{b: dst}
 	cur, orig := &s.Attribution.Current, &s.Attribution.Original
 	o.open()
 	o.str("row_id", rowID(SessionDatasource, s.ID))
@@ -161,10 +161,10 @@ const (
 	PlacementExternal EventPlacement = "external" // on another site, by click id
 )
 
-// EventRow is an events_v1 row. id is its EventRowID; sequence counts a
-// session's events from 1.
-func EventRow(c *Campaign, s *Session, e *Event, id string, placement EventPlacement, sequence, now int64) []byte {
-	o := object{b: make([]byte, 0, 1024)}
+// AppendEventRow appends an events_v1 row. id is its EventRowID; sequence
+// counts a session's events from 1.
+func AppendEventRow(dst []byte, c *Campaign, s *Session, e *Event, id string, placement EventPlacement, sequence, now int64) []byte {
+	o := object{b: dst}
 	o.open()
 	o.str("row_id", id)
 	o.str("id", id)
@@ -192,10 +192,10 @@ func EventRowID(sessionID string, e *Event, preceding, again int) string {
 	return rowID(EventDatasource, sessionID, "content", e.Canonical(), strconv.Itoa(preceding), strconv.Itoa(again))
 }
 
-// TrafficRow is the traffic_v1 row of one page view. Its JSON is nested as
-// the reference's is. counted is whether the view was a visit's.
-func TrafficRow(c *Campaign, s *Session, f *Facts, requestID string, status int, counted bool, now int64) []byte {
-	o := object{b: make([]byte, 0, 1024)}
+// AppendTrafficRow appends the traffic_v1 row of one page view. Its JSON is
+// nested as the reference's is. counted is whether the view was a visit's.
+func AppendTrafficRow(dst []byte, c *Campaign, s *Session, f *Facts, requestID string, status int, counted bool, now int64) []byte {
+	o := object{b: dst}
 	o.open()
 	o.str("row_id", rowID(TrafficDatasource, requestID))
 	o.str("request_id", requestID)

@@ -92,16 +92,16 @@ func TestEveryRowArrivesAsMeant(t *testing.T) {
 		s := randomSession(t, ring, r)
 		c := randomCampaign(r, s.Campaign)
 		f := randomFacts(r)
-		if err := checkSession(SessionRow(c, &s, f)); err != nil {
+		if err := checkSession(AppendSessionRow(nil, c, &s, f)); err != nil {
 			t.Fatal(err)
 		}
 		status, now := 100+r.IntN(500), noonMS+r.Int64N(dayMS)
-		if err := checkTraffic(TrafficRow(c, &s, f, randomText(r, 40)+"x", status, r.IntN(2) == 0, now)); err != nil {
+		if err := checkTraffic(AppendTrafficRow(nil, c, &s, f, randomText(r, 40)+"x", status, r.IntN(2) == 0, now)); err != nil {
 			t.Fatal(err)
 		}
 		e := randomEvent(t, r)
 		id := EventRowID(s.ID, e, r.IntN(3), r.IntN(3))
-		row := EventRow(c, &s, e, id, pick(r, PlacementInternal, PlacementExternal), r.Int64N(math.MaxUint32+1), now)
+		row := AppendEventRow(nil, c, &s, e, id, pick(r, PlacementInternal, PlacementExternal), r.Int64N(math.MaxUint32+1), now)
 		if err := checkEvent(row); err != nil {
 			t.Fatalf("%v\n%s", err, row)
 		}
@@ -140,17 +140,17 @@ func TestTheSmallestAndTheLargestRowsArriveAsMeant(t *testing.T) {
 	for name, s := range map[string]*Session{"the smallest session": &least, "the largest session": &most, "a session of hostile texts": &hostile} {
 		for facts, f := range map[string]*Facts{"nothing known": {Purpose: PurposeNavigate}, "the worst request": &worst, "an ordinary request": humanFacts()} {
 			t.Run(name+", "+facts, func(t *testing.T) {
-				if err := rowChecker(t, SessionDatasource)(SessionRow(c, s, f)); err != nil {
+				if err := rowChecker(t, SessionDatasource)(AppendSessionRow(nil, c, s, f)); err != nil {
 					t.Error(err)
 				}
-				if err := rowChecker(t, TrafficDatasource)(TrafficRow(c, s, f, "r", 200, true, noonMS)); err != nil {
+				if err := rowChecker(t, TrafficDatasource)(AppendTrafficRow(nil, c, s, f, "r", 200, true, noonMS)); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		for event, e := range events {
 			t.Run(name+", event "+event, func(t *testing.T) {
-				if err := rowChecker(t, EventDatasource)(EventRow(c, s, e, EventRowID(s.ID, e, 0, 0), PlacementExternal, 0, noonMS)); err != nil {
+				if err := rowChecker(t, EventDatasource)(AppendEventRow(nil, c, s, e, EventRowID(s.ID, e, 0, 0), PlacementExternal, 0, noonMS)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -165,9 +165,9 @@ func TestSegmentIDIsAKeyOfEveryRow(t *testing.T) {
 		s.SegmentID, _ = segment.(string)
 		e := event(t, `{"event_id":"x","event_type":"system","segment_id":"the client's word","ab_test_id":"its word"}`)
 		for datasource, row := range map[string][]byte{
-			SessionDatasource: SessionRow(c, &s, humanFacts()),
-			EventDatasource:   EventRow(c, &s, e, "id", PlacementInternal, 1, noonMS),
-			TrafficDatasource: TrafficRow(c, &s, humanFacts(), "r", 200, true, noonMS),
+			SessionDatasource: AppendSessionRow(nil, c, &s, humanFacts()),
+			EventDatasource:   AppendEventRow(nil, c, &s, e, "id", PlacementInternal, 1, noonMS),
+			TrafficDatasource: AppendTrafficRow(nil, c, &s, humanFacts(), "r", 200, true, noonMS),
 		} {
 			if got, ok := columns(t, row)["segment_id"]; !ok || got != segment {
 				t.Errorf("%s, %s: %v, there: %v", name, datasource, got, ok)
@@ -189,7 +189,7 @@ func TestASessionRowSaysBothTouches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := columns(t, SessionRow(c, &s, humanFacts()))
+	got := columns(t, AppendSessionRow(nil, c, &s, humanFacts()))
 	for column, want := range map[string]any{
 		"utm_source": "bing", "utm_medium": "social", "utm_campaign": "autumn", "utm_term": "boots", "utm_content": "b",
 		"ref": "r2", "source": "s2", "referrer": "https://bing.example/", "uri": "/autumn", "msclkid": "m", "li_fat_id": "l", "gclid": nil,
@@ -214,7 +214,7 @@ func TestAFirstTouchThatWasOrganicStaysSoInTheRow(t *testing.T) {
 	ring, c := testRing(t, 1), testCampaign()
 	s := testSession(t, ring, c, 2)
 	s.Attribution = FirstTouch(Touch{Time: noonMS, LandingPage: "/"}).Return(paidTouch("autumn"))
-	for column, v := range columns(t, SessionRow(c, &s, humanFacts())) {
+	for column, v := range columns(t, AppendSessionRow(nil, c, &s, humanFacts())) {
 		if strings.HasPrefix(column, "original_utm_") && v != nil || column == "original_referrer" && v != nil {
 			t.Errorf("%s is %v", column, v)
 		}
@@ -225,7 +225,7 @@ func TestTheClientsWordIsMarkedInTheRow(t *testing.T) {
 	ring, c := testRing(t, 1), testCampaign()
 	s := testSession(t, ring, c, 2)
 	s.Attribution.Source = AttributionClient
-	if got := columns(t, SessionRow(c, &s, humanFacts()))["attribution_source"]; got != "client" {
+	if got := columns(t, AppendSessionRow(nil, c, &s, humanFacts()))["attribution_source"]; got != "client" {
 		t.Errorf("got %v", got)
 	}
 }
@@ -260,15 +260,15 @@ func TestRowIDsAreStableAndDistinct(t *testing.T) {
 	rowIDOf := func(row []byte) string { return columns(t, row)["row_id"].(string) }
 	for i := range 100 {
 		s := testSession(t, ring, c, uint64(i))
-		row := SessionRow(c, &s, humanFacts())
-		if string(row) != string(SessionRow(c, &s, humanFacts())) {
+		row := AppendSessionRow(nil, c, &s, humanFacts())
+		if string(row) != string(AppendSessionRow(nil, c, &s, humanFacts())) {
 			t.Fatal("a session row made twice differs")
 		}
-		if rowIDOf(row) != rowIDOf(SessionRow(c, &s, randomFacts(r))) {
+		if rowIDOf(row) != rowIDOf(AppendSessionRow(nil, c, &s, randomFacts(r))) {
 			t.Fatal("its id hangs on the request that makes it")
 		}
 		once(rowIDOf(row), "a session")
-		once(rowIDOf(TrafficRow(c, &s, humanFacts(), s.ID, 200, true, noonMS)), "a view")
+		once(rowIDOf(AppendTrafficRow(nil, c, &s, humanFacts(), s.ID, 200, true, noonMS)), "a view")
 
 		plain := event(t, `{"event_id":"purchase","event_type":"conversion","event_value":5}`)
 		named := event(t, `{"event_id":"purchase","event_type":"conversion","event_value":5,"event_uuid":"u"}`)

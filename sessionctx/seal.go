@@ -78,15 +78,13 @@ func takeBench() *bench {
 func putBench(s *bench) { benches.Put(s) }
 
 // seal encrypts and authenticates what the bench holds with the key in force
-// at now. The value begins with the key's id: "1a2b3c4d.…".
-func (s *bench) seal(r *Ring, p purpose, now int64) string {
+// at now, and appends that. The value begins with the key's id: "1a2b3c4d.…".
+func (s *bench) seal(dst []byte, r *Ring, p purpose, now int64) []byte {
 	k := r.keyAt(now)
 	s.raw = appendSealed(s.raw[:0], k.seals[p], s.b)
-	// The plain text isn't needed any more, its place is.
-	s.b = append(s.b[:0], k.secret.ID...)
-	s.b = append(s.b, '.')
-	s.b = spelling.AppendEncode(s.b, s.raw)
-	return string(s.b)
+	dst = append(dst, k.secret.ID...)
+	dst = append(dst, '.')
+	return spelling.AppendEncode(dst, s.raw)
 }
 
 // appendSealed appends a nonce and the sealed form of plain.

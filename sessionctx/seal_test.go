@@ -12,7 +12,7 @@ func sealed(tb testing.TB, r *Ring, p purpose, plain string, now int64) string {
 	w := takeBench()
 	defer putBench(w)
 	w.b = append(w.b, plain...)
-	return w.seal(r, p, now)
+	return string(w.seal(nil, r, p, now))
 }
 
 func opened(r *Ring, p purpose, sealed string) (string, error) {

@@ -169,7 +169,8 @@ func decodeSession(b []byte) (*Session, error) {
 // SealToken gives the token that proves the session to the API with no
 // cookie. It holds the session's whole state.
 func (r *Ring) SealToken(s *Session, now int64) string {
-	return r.sealSession(sealToken, s, true, maxSealed, now)
+	var buf [1024]byte
+	return string(r.sealSession(buf[:0], sealToken, s, true, maxSealed, now))
 }
 
 // OpenToken is SealToken's inverse; an expired session opens too.
@@ -192,8 +193,9 @@ func (r *Ring) openSession(p purpose, sealed string) (*Session, error) {
 	return s, nil
 }
 
-// sealSession leaves out what would make the sealed session longer than max.
-func (r *Ring) sealSession(p purpose, s *Session, withAttribution bool, max int, now int64) string {
+// sealSession appends the sealed session. It leaves out what would make that
+// longer than max.
+func (r *Ring) sealSession(dst []byte, p purpose, s *Session, withAttribution bool, max int, now int64) []byte {
 	w := takeBench()
 	defer putBench(w)
 	w.session(s, withAttribution)
@@ -204,7 +206,7 @@ func (r *Ring) sealSession(p purpose, s *Session, withAttribution bool, max int,
 			w.session(&short, withAttribution)
 		}
 	}
-	return w.seal(r, p, now)
+	return w.seal(dst, r, p, now)
 }
 
 // shorten leaves out what is missed least, and reports whether there was

@@ -75,7 +75,7 @@ func (o *Outbox) takeGroup(last int) (g *group, due time.Time) {
 	if g == nil {
 		return nil, time.Time{}
 	}
-	if g.waiters == 0 && !o.closed && time.Now().Before(g.due) {
+	if g.waiters == 0 && g.size < commitEarly && !o.closed && time.Now().Before(g.due) {
 		return nil, g.due
 	}
 	o.group = nil
@@ -88,12 +88,8 @@ func (o *Outbox) takeGroup(last int) (g *group, due time.Time) {
 // commit writes a group: one write and one sync a file.
 func (o *Outbox) commit(g *group) {
 	start := time.Now()
-	var size int64
-	for _, c := range g.chunks {
-		size += int64(len(c.buf))
-	}
 	if Overflow(o.overflow.Load()) == DropOldest {
-		o.makeRoom(size)
+		o.makeRoom(g.size)
 	}
 	if len(g.chunks) == 1 {
 		o.write(g.chunks[0])
@@ -120,7 +116,7 @@ func (o *Outbox) commit(g *group) {
 		}
 	}
 	o.mu.Lock()
-	o.backlog -= size
+	o.backlog -= g.size
 	for _, c := range g.chunks {
 		if cap(c.buf) <= maxSpare {
 			c.q.spare = c.buf[:0]

@@ -232,13 +232,15 @@ func salvage(line []byte) [][]byte {
 	}
 }
 
-// joinRows makes a request body: each row and an LF.
+// joinRows makes a request body, each row and an LF, in the place of the file
+// that the rows are parts of, and in their order: they are used up by it. A
+// record is longer than its line in the body, so no row is written over before
+// it has been moved.
 func joinRows(rows [][]byte) []byte {
-	size := 0
-	for _, row := range rows {
-		size += len(row) + 1
+	if len(rows) == 0 {
+		return nil
 	}
-	body := make([]byte, 0, size)
+	body := rows[0][:0]
 	for _, row := range rows {
 		body = append(body, row...)
 		body = append(body, '\n')

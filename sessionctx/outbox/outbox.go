@@ -20,6 +20,10 @@ const (
 
 	// maxBacklog bounds the bytes that wait for a disk that is too slow.
 	maxBacklog = 32 << 20
+
+	// commitEarly is how many bytes of added rows are not left to wait any
+	// longer: buffers that stay small are used again and again.
+	commitEarly = 256 << 10
 )
 
 // Outbox is an open queue. Its methods may be called from any goroutine.
@@ -108,6 +112,7 @@ type segment struct {
 type group struct {
 	chunks  []*chunk
 	rows    int
+	size    int64
 	waiters int           // Appends that wait: commit at once
 	due     time.Time     // else by then
 	seal    bool          // Flush: seal what is open
@@ -262,6 +267,10 @@ func (o *Outbox) take(rows []Row, wait bool, chunks []*chunk) (*group, []*chunk,
 	}
 	g.rows += len(rows)
 	o.backlog += size
+	if g.size < commitEarly && g.size+size >= commitEarly {
+		signal(o.wake)
+	}
+	g.size += size
 	if wait {
 		g.waiters++
 		if g.waiters == 1 {

@@ -257,6 +257,27 @@ func TestAddedRowsGoAfterTheDelayOrWithTheNextCommit(t *testing.T) {
 	})
 }
 
+func TestManyAddedRowsDoNotWaitForTheDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := mustOpen(t, newMemFS(), Options{SegmentAge: time.Hour})
+		defer o.Close()
+		start := time.Now()
+		large := Row{Datasource: "traffic_v1", JSON: []byte(`{"page":"` + strings.Repeat("x", commitEarly/4) + `"}`)}
+		for i, want := range []int64{0, 0, 0, 4, 4} {
+			if err := o.Add(large); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if n := o.Stats().Rows; n != want {
+				t.Errorf("after %d rows of 64 KiB %d are committed, want %d", i+1, n, want)
+			}
+		}
+		if d := time.Since(start); d != 0 {
+			t.Errorf("it took %v", d)
+		}
+	})
+}
+
 func TestSegmentsAreSealedWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{}
