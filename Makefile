@@ -1,7 +1,7 @@
 # make run    a demo on http://localhost:8080/ ; needs Go, nothing else
 # make test   everything that is checked; installs what the tests need
 # Both work from a fresh checkout. The other targets: setup, lint, build,
-# bench, fuzz.
+# bench, bench-inject, fuzz.
 
 # Without three storage drivers that Caddy's modules bring and nobody uses
 # here, the binary is smaller and builds faster. Caddy works the same.
@@ -16,10 +16,10 @@ NEWEST_CADDY := v2.11.9
 
 # How long each fuzz target runs: make fuzz FUZZTIME=10m
 FUZZTIME ?= 30s
-# What is measured: make bench BENCH=Inject
+# What is measured: make bench BENCH=Inject; make bench-inject BENCH=full
 BENCH ?= .
 
-.PHONY: run build setup test test-newest lint bench fuzz bin/caddy
+.PHONY: run build setup test test-newest lint bench bench-inject fuzz bin/caddy
 
 run: bin/caddy
 	@scripts/run.sh bin/caddy Caddyfile.example
@@ -62,12 +62,20 @@ lint: bin/caddy
 
 # Benchmarks stand beside the code they measure; programs that measure a
 # running Caddy are in tests/bench, each a main package that prints its table.
+# Here they run for a short time.
 bench:
+	@scripts/setup.sh bench
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
-	@for program in tests/bench/*/; do \
-		test -d "$$program" || continue; \
-		echo "go run ./$$program"; go run "./$$program" || exit 1; \
+	@for program in tests/bench/*/main.go; do \
+		program=$${program%main.go}; \
+		echo "BENCH=short go run ./$$program"; BENCH=short go run "./$$program" || exit 1; \
 	done
+
+# What a page costs, against the same Caddy without the module: about 6 minutes,
+# with BENCH=full about 40. See docs/performance.md.
+bench-inject:
+	@scripts/setup.sh bench
+	@BENCH='$(filter-out .,$(BENCH))' go run ./tests/bench/inject
 
 fuzz:
 	@scripts/fuzz.sh $(FUZZTIME)

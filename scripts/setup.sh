@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests need and Go does not bring: a C compiler (the race
-# detector's), Redis, and a browser. Installs nothing when all is there.
+# detector's), Redis, and a browser; or, with the argument bench, what the
+# benchmarks need. Installs nothing when all is there.
 set -euo pipefail
+what=${1:-tests}
 
 has() {
 	local name
@@ -25,14 +27,27 @@ need() { # need <words> <packages> <programs, one of which will do>
 	read -ra names <<<"$names"
 	packages+=("${names[@]}")
 }
-need "a C compiler" "gcc libc6-dev" "${CC:-cc}" gcc clang
-need "redis-server (Redis 7 or newer)" "redis-server" redis-server
-need "Chromium, as chromium in the PATH" "chromium" chromium
+case "$what" in
+tests)
+	need "a C compiler" "gcc libc6-dev" "${CC:-cc}" gcc clang
+	need "redis-server (Redis 7 or newer)" "redis-server" redis-server
+	need "Chromium, as chromium in the PATH" "chromium" chromium
+	;;
+bench)
+	what="benchmarks"
+	need "wrk" "wrk" wrk
+	need "nginx, with its sub module" "nginx-light" nginx
+	;;
+*)
+	echo "setup: unknown argument $what: give bench, or nothing for what the tests need" >&2
+	exit 1
+	;;
+esac
 
 [ "${#missing[@]}" -eq 0 ] && exit 0
 
 if ! has apt-get; then
-	echo "setup: the tests need these, and this system has no apt-get to install them with:" >&2
+	echo "setup: the $what need these, and this system has no apt-get to install them with:" >&2
 	printf '  %s\n' "${missing[@]}" >&2
 	exit 1
 fi

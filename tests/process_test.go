@@ -46,6 +46,7 @@ func run(m *testing.M) int {
 // the same over restarts.
 type caddy struct {
 	t     testing.TB
+	exe   string // the Caddy to run, binary by default
 	dir   string
 	site  string // http://127.0.0.1:port
 	admin string // 127.0.0.1:port
@@ -63,6 +64,7 @@ func newCaddy(t testing.TB, env ...string) *caddy {
 	t.Helper()
 	c := &caddy{
 		t:     t,
+		exe:   binary,
 		dir:   t.TempDir(),
 		site:  "http://" + freeAddr(t),
 		admin: freeAddr(t),
@@ -121,7 +123,7 @@ func (c *caddy) write(caddyfile string) {
 }
 
 func (c *caddy) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(c.exe, args...)
 	cmd.Dir = c.dir
 	cmd.Env = append(os.Environ(), "HOME="+c.dir, "XDG_DATA_HOME="+c.path("data"), "XDG_CONFIG_HOME="+c.path("config"))
 	cmd.Env = append(cmd.Env, c.env...)

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/firebuzz/caddy-sessionctx/tests/bench/internal/rig"
+)
+
+// connections that wrk keeps busy.
+const connections = 32
+
+// wrk loads one page of a running variant.
+func wrk(dir string, v *running, p page, d time.Duration) (n int, took time.Duration, err error) {
+	program, err := tool("wrk")
+	if err != nil {
+		return 0, 0, err
+	}
+	var script strings.Builder
+	for name, values := range rig.PageHeader(v.visitor.Cookies) {
+		fmt.Fprintf(&script, "wrk.headers[%q] = %q\n", name, values[0])
+	}
+	script.WriteString(`function done(summary, latency, requests)
+	local e = summary.errors
+	io.write(string.format('\nRESULT {"requests":%d,"micros":%d,"bytes":%d,"status":%d,"failed":%d}\n',
+		summary.requests, summary.duration, summary.bytes, e.status, e.connect + e.read + e.write + e.timeout))
+end
+`)
+	path := filepath.Join(dir, "wrk.lua")
+	if err := os.WriteFile(path, []byte(script.String()), 0o600); err != nil {
+		return 0, 0, err
+	}
+	out, err := exec.Command(program, "-t1", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", int(d.Seconds())),
+		"-s", path, "http://"+v.server.Addr+p.path+rig.Query).CombinedOutput()
+	if err != nil {
+		return 0, 0, fmt.Errorf("wrk on %s: %w\n%s", v.name, err, out)
+	}
+	_, result, _ := strings.Cut(string(out), "\nRESULT ")
+	var r struct{ Requests, Micros, Bytes, Status, Failed int }
+	if err := json.Unmarshal([]byte(result), &r); err != nil {
+		return 0, 0, fmt.Errorf("wrk on %s: its result can't be read: %w\n%s", v.name, err, out)
+	}
+	// wrk counts answers of 400 and more; a redirect would be shorter than the
+	// page, even with the whole script.
+	if r.Status > 0 || r.Failed > 0 || r.Bytes < r.Requests*len(body(p.size)) {
+		return 0, 0, fmt.Errorf("wrk on %s: of %d answers with %d bytes of page %s, %d had a bad status and %d failed", v.name, r.Requests, r.Bytes, p.path, r.Status, r.Failed)
+	}
+	return r.Requests, time.Duration(r.Micros) * time.Microsecond, nil
+}

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package rig
+
+import (
+	"errors"
+	"time"
+)
+
+func cpuTime(int) (time.Duration, error) {
+	return 0, errors.New("CPU time of another process is read on Linux only: run the benchmark there")
+}
