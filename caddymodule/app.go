@@ -234,7 +234,6 @@ func (a *App) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel = cancel
 	a.ended.Go(func() { a.ring.run(ctx) })
-	a.ended.Go(a.reader.Prepare)
 	a.ended.Go(func() { a.limits.sweep(ctx) })
 	for _, g := range a.guests {
 		if s, ok := g.(starter); ok {

@@ -2,11 +2,10 @@ package visitor
 
 import (
 	"net/http"
+	"slices"
 	"strings"
-	"sync"
 
-	useragent "github.com/medama-io/go-useragent"
-	"github.com/medama-io/go-useragent/agents"
+	"github.com/mileusna/useragent"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 )
@@ -16,9 +15,6 @@ const (
 	maxHint   = 32
 	maxBrands = 256
 )
-
-// userAgents is the parser; its table is built once a process.
-var userAgents = sync.OnceValue(useragent.NewParser)
 
 // agentKey is all that device and browser follow from.
 type agentKey struct {
@@ -55,12 +51,12 @@ func (st *state) agent(cleanUA string, h http.Header) agent {
 }
 
 func newAgent(k agentKey) agent {
-	parsed := userAgents().Parse(k.userAgent)
-	d := sessionctx.Device{OS: osName(k, parsed.OS())}
+	parsed := useragent.Parse(k.userAgent)
+	d := sessionctx.Device{OS: osName(k, parsed.OS)}
 	d.Browser, d.BrowserVersion = browser(k, parsed)
-	d.Type = deviceType(k, d.OS, parsed.Device())
+	d.Type = deviceType(k, d.OS, &parsed)
 	d.Mobile = d.Type == "mobile"
-	a := agent{device: d, verdict: judge(k, parsed.IsBot())}
+	a := agent{device: d, verdict: judge(k, parsed.Bot)}
 	major := majorVersion(d.BrowserVersion)
 	switch {
 	case d.OS == "iOS":
@@ -81,7 +77,7 @@ func newAgent(k agentKey) agent {
 }
 
 // osName prefers the client hint: user agents are frozen and lie.
-func osName(k agentKey, parsed agents.OS) string {
+func osName(k agentKey, parsed string) string {
 	switch unquote(k.platform) {
 	case "Windows":
 		return "Windows"
@@ -95,15 +91,18 @@ func osName(k agentKey, parsed agents.OS) string {
 		return "Linux"
 	}
 	switch parsed {
-	case agents.OSWindows:
+	case useragent.Windows, useragent.WindowsPhone:
 		return "Windows"
-	case agents.OSMacOS:
+	case useragent.MacOS:
 		return "macOS"
-	case agents.OSAndroid:
+	case useragent.Android:
+		if strings.Contains(k.userAgent, "Tizen") {
+			return "Linux" // the parser takes every Samsung browser for an Android
+		}
 		return "Android"
-	case agents.OSIOS:
+	case useragent.IOS:
 		return "iOS"
-	case agents.OSLinux, agents.OSChromeOS:
+	case useragent.Linux, useragent.ChromeOS:
 		// The vocabulary has no word for ChromeOS; it is a Linux.
 		return "Linux"
 	}
@@ -113,12 +112,12 @@ func osName(k agentKey, parsed agents.OS) string {
 // deviceType is a word of the vocabulary. Android tells phones by "Mobile";
 // tablets leave it out. What is neither screen on a desk nor in a hand (TVs,
 // consoles, programs) is unknown.
-func deviceType(k agentKey, os string, parsed agents.Device) string {
+func deviceType(k agentKey, os string, parsed *useragent.UserAgent) string {
 	mobi := strings.Contains(k.userAgent, "Mobi") || strings.Contains(k.userAgent, "Opera Mini")
 	switch {
 	case k.mobile == "?1":
 		return "mobile"
-	case parsed == agents.DeviceTV:
+	case isTV(k.userAgent):
 		return "unknown"
 	case os == "iOS" && strings.Contains(k.userAgent, "iPad"):
 		return "tablet"
@@ -135,31 +134,42 @@ func deviceType(k agentKey, os string, parsed agents.Device) string {
 	case os != "Unknown":
 		return "desktop"
 	}
-	switch parsed {
-	case agents.DeviceMobile:
+	switch {
+	case parsed.Mobile:
 		return "mobile"
-	case agents.DeviceTablet:
+	case parsed.Tablet:
 		return "tablet"
-	case agents.DeviceDesktop:
+	case parsed.Desktop:
 		return "desktop"
 	}
 	return "unknown"
+}
+
+// tvMarks stand in the user agents of televisions, of what is plugged into
+// them, and of consoles.
+var tvMarks = []string{
+	"TV", "Large Screen", "CrKey", "Roku", "Web0S", "BRAVIA", "; AFT", "Nexus Player",
+	"PlayStation", "PLAYSTATION", "Xbox", "XBOX", "Nintendo",
+}
+
+func isTV(userAgent string) bool {
+	return slices.ContainsFunc(tvMarks, func(mark string) bool { return strings.Contains(userAgent, mark) })
 }
 
 // browser is name and version. Browsers on Chromium that the vocabulary has
 // no word for (Samsung Internet, Vivaldi, Yandex, Silk …) are Chrome in the
 // version of their engine: that is what decides how a page behaves there.
 func browser(k agentKey, parsed useragent.UserAgent) (name, version string) {
-	switch parsed.Browser() {
-	case agents.BrowserChrome:
+	switch parsed.Name {
+	case useragent.Chrome, useragent.HeadlessChrome:
 		name = "Chrome"
-	case agents.BrowserFirefox:
+	case useragent.Firefox:
 		name = "Firefox"
-	case agents.BrowserSafari:
+	case useragent.Safari:
 		name = "Safari"
-	case agents.BrowserEdge:
+	case useragent.Edge:
 		name = "Edge"
-	case agents.BrowserOpera, agents.BrowserOperaMini:
+	case useragent.Opera, useragent.OperaMini, useragent.OperaTouch:
 		name = "Opera"
 	default:
 		if v := versionAfter(k.userAgent, "Chrome/"); v != "" {
@@ -167,7 +177,7 @@ func browser(k agentKey, parsed useragent.UserAgent) (name, version string) {
 		}
 	}
 	if name != "" {
-		version = cleanVersion(parsed.BrowserVersion())
+		version = cleanVersion(parsed.Version)
 	}
 	// The brands correct a user agent that names only its engine.
 	for _, b := range [...]struct{ brand, name string }{
@@ -184,6 +194,10 @@ func browser(k agentKey, parsed useragent.UserAgent) (name, version string) {
 			return b.name, brandVersion
 		}
 		break
+	}
+	if name == "" && parsed.OS == useragent.IOS {
+		// Apps have browsers of their own, and all are WebKit.
+		name = "Safari"
 	}
 	if name == "" {
 		name = "Unknown"

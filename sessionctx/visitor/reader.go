@@ -75,10 +75,6 @@ type Request struct {
 	Now time.Time
 }
 
-// Prepare does the work of the first Read (some 20 ms, most of it the user
-// agent parser's table) ahead of it.
-func (rd *Reader) Prepare() { rd.state() }
-
 // Read tells what q tells. It may be called by many goroutines at once.
 func (rd *Reader) Read(q Request) sessionctx.Facts {
 	st := rd.state()
@@ -137,7 +133,6 @@ func (rd *Reader) state() *state {
 		if size <= 0 {
 			size = 4096
 		}
-		userAgents() // builds the parser's table, once a process
 		rd.st = &state{
 			params:    newParamSet(clickIDs, rd.KeepParams),
 			ignored:   domainSet(ignore),
