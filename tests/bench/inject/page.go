@@ -81,7 +81,7 @@ func writeFiles(root string, list []page) error {
 		return err
 	}
 	for _, p := range list {
-		if err := os.WriteFile(filepath.Join(root, filepath.FromSlash("/"+file), filepath.Base(p.path)), body(p.size), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(p.path)), body(p.size), 0o644); err != nil {
 			return err
 		}
 	}

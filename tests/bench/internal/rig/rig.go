@@ -63,7 +63,7 @@ func MedianOf(samples []Sample, figure func(Sample) float64) Spread {
 
 // Text is the spread with so many decimals.
 func (s Spread) Text(decimals int) string {
-	return fmt.Sprintf("%.*f (%.*f–%.*f)", decimals, s.Mid, decimals, s.Low, decimals, s.High)
+	return fmt.Sprintf("%.*f (%.*f … %.*f)", decimals, s.Mid, decimals, s.Low, decimals, s.High)
 }
 
 // FreeAddr is an address on loopback that nobody listens on.
