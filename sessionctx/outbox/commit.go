@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// maxSpare is the largest buffer that is kept for the next commit, in bytes.
-const maxSpare = 1 << 20
+// maxSpare is the largest buffer that is kept to be used again, in bytes. Each
+// datasource has up to three.
+const maxSpare = 4 << 20
 
 // committer is the one goroutine that writes segments.
 func (o *Outbox) committer() {

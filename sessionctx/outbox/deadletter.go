@@ -127,7 +127,7 @@ func (o *Outbox) ReadDeadLetter(id string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := o.fs.ReadFile(path, -1)
+	data, err := o.fs.ReadFile(path, -1, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -357,7 +357,7 @@ func (o *Outbox) recoverReasons(q *queue, names []string) {
 			_ = o.fs.Remove(path)
 			continue
 		}
-		if text, err := o.fs.ReadFile(path, headLimit*64); err == nil {
+		if text, err := o.fs.ReadFile(path, headLimit*64, nil); err == nil {
 			_ = json.Unmarshal(text, &l.why)
 		}
 	}

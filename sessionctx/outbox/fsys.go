@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 )
 
 // fsys is what the outbox needs of a file system: an interface so that tests
@@ -14,8 +15,9 @@ type fsys interface {
 	ReadDir(dir string) ([]dirEntry, error)
 	// Create makes a file that is not there yet, for writing.
 	Create(path string) (file, error)
-	// ReadFile reads a file, its first limit bytes if limit is not negative.
-	ReadFile(path string, limit int64) ([]byte, error)
+	// ReadFile reads a file, its first limit bytes if limit is not negative,
+	// into buf if they fit; it may have no room at all.
+	ReadFile(path string, limit int64, buf []byte) ([]byte, error)
 	// Truncate cuts a file and syncs it.
 	Truncate(path string, size int64) error
 	Rename(from, to string) error
@@ -83,16 +85,25 @@ func (osFS) Create(path string) (file, error) {
 	return osFile{f}, nil
 }
 
-func (osFS) ReadFile(path string, limit int64) ([]byte, error) {
-	if limit < 0 {
-		return os.ReadFile(path)
-	}
+func (osFS) ReadFile(path string, limit int64, buf []byte) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, limit))
+	if limit < 0 {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		limit = info.Size()
+	}
+	buf = slices.Grow(buf[:0], int(limit))[:limit]
+	n, err := io.ReadFull(f, buf)
+	if err == io.ErrUnexpectedEOF || err == io.EOF {
+		err = nil
+	}
+	return buf[:n], err
 }
 
 func (osFS) Truncate(path string, size int64) error {

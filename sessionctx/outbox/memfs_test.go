@@ -117,7 +117,7 @@ func (m *memFS) Create(path string) (file, error) {
 	return &memFile{m: m, n: n, path: path}, nil
 }
 
-func (m *memFS) ReadFile(path string, limit int64) ([]byte, error) {
+func (m *memFS) ReadFile(path string, limit int64, buf []byte) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.begin("read", path); err != nil {
@@ -127,7 +127,7 @@ func (m *memFS) ReadFile(path string, limit int64) ([]byte, error) {
 	if n == nil {
 		return nil, fs.ErrNotExist
 	}
-	data := bytes.Clone(n.live)
+	data := append(buf[:0], n.live...)
 	if limit >= 0 && int64(len(data)) > limit {
 		data = data[:limit]
 	}

@@ -73,6 +73,9 @@ type queue struct {
 	open *segment   // being written
 	rest []*segment // out of use, not yet sealed because the disk failed
 
+	// The courier's own; no lock.
+	text []byte // the file that was read last, its place to be used again
+
 	// Under Outbox.mu.
 	lastSeq int64
 	pending *chunk

@@ -100,7 +100,7 @@ func (o *Outbox) recoverQueue(q *queue) error {
 
 // checkHead refuses a newer program's file, and one of another datasource.
 func (o *Outbox) checkHead(q *queue, path string) error {
-	head, err := o.fs.ReadFile(path, headLimit)
+	head, err := o.fs.ReadFile(path, headLimit, nil)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (o *Outbox) recoverOpen(q *queue, e dirEntry) error {
 	if slices.ContainsFunc(q.sealed, func(s *segment) bool { return s.name == name }) {
 		return o.fs.Remove(path) // an earlier start copied it, see sealFound
 	}
-	data, err := o.fs.ReadFile(path, -1)
+	data, err := o.fs.ReadFile(path, -1, nil)
 	if err != nil {
 		return err
 	}
@@ -203,13 +203,17 @@ func (o *Outbox) sealFound(q *queue, s *segment, path string, rows [][]byte) (*s
 	return s, o.fs.Rename(path, filepath.Join(q.dir, s.file))
 }
 
-// load reads a sealed segment's rows. Damaged lines go to the dead letters,
+// load reads a sealed segment's rows, which are good until the next one is
+// read. Damaged lines go to the dead letters,
 // once.
 func (o *Outbox) load(q *queue, s *segment) ([][]byte, error) {
 	path := filepath.Join(q.dir, s.file)
-	data, err := o.fs.ReadFile(path, -1)
+	data, err := o.fs.ReadFile(path, -1, q.text)
 	if err != nil {
 		return nil, err
+	}
+	if cap(data) <= maxSpare {
+		q.text = data
 	}
 	found, err := scanSegment(data)
 	if err != nil {

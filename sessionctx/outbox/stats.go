@@ -99,7 +99,7 @@ func (o *Outbox) Peek(datasource string, n int) ([][]byte, error) {
 	slices.Sort(files)
 	var rows [][]byte
 	for i := len(files) - 1; i >= 0 && len(rows) < n; i-- {
-		data, err := o.fs.ReadFile(filepath.Join(q.dir, files[i]), -1)
+		data, err := o.fs.ReadFile(filepath.Join(q.dir, files[i]), -1, nil)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // delivered meanwhile
 		}
