@@ -8,20 +8,45 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
+// What a byte of a text may be in a JSON string without an escape.
+const (
+	plainInJSON   = 1 << iota
+	plainInScript // and in a script element
+)
+
+var plain = func() (table [256]byte) {
+	for c := range byte(utf8.RuneSelf) {
+		switch c {
+		case '"', '\\', 0x7f:
+		case '<', '>', '&', '\'':
+			table[c] = plainInJSON
+		default:
+			if c >= 0x20 {
+				table[c] = plainInJSON | plainInScript
+			}
+		}
+	}
+	return table
+}()
+
 // appendString appends s as a JSON string (RFC 8259). With script, the string
 // is pure ASCII and safe inside a script element of HTML and of XHTML: `<`,
 // `>`, `&` and everything beyond ASCII are escaped, U+2028 and U+2029 among
 // them.
 func appendString(b []byte, s string, script bool) []byte {
+	want := byte(plainInJSON)
+	if script {
+		want = plainInScript
+	}
 	b = append(b, '"')
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
+		if plain[c]&want != 0 {
+			i++
+			continue
+		}
 		if c < utf8.RuneSelf {
-			if c >= 0x20 && c != '"' && c != '\\' && c != 0x7f && !(script && (c == '<' || c == '>' || c == '&' || c == '\'')) {
-				i++
-				continue
-			}
 			b = append(b, s[start:i]...)
 			switch c {
 			case '"', '\\':
@@ -70,12 +95,13 @@ func (o *object) open()  { o.b = append(o.b, '{') }
 func (o *object) close() { o.b = append(o.b, '}') }
 
 func (o *object) key(k string) {
-	if n := len(o.b); n > 0 && o.b[n-1] != '{' && o.b[n-1] != '[' {
-		o.b = append(o.b, ',')
+	b := o.b
+	if n := len(b); n > 0 && b[n-1] != '{' && b[n-1] != '[' {
+		b = append(b, ',')
 	}
-	o.b = append(o.b, '"')
-	o.b = append(o.b, k...)
-	o.b = append(o.b, '"', ':')
+	b = append(b, '"')
+	b = append(b, k...)
+	o.b = append(b, '"', ':')
 }
 
 func (o *object) str(k, v string) {
