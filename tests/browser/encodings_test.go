@@ -112,6 +112,7 @@ func declaredSomewhere(t *testing.T) (pages []served) {
 		htmlPage("two metas", "", pageWith(meta+"<meta charset=windows-1251>", heb), inject.Injected, declared, hebrew),
 		htmlPage("XML declaration", "", `<?xml version="1.0" encoding="windows-1255"?>`+pageWith("", heb), inject.Injected, declared, hebrew),
 		htmlPage("XML declaration against meta", "", `<?xml version="1.0" encoding="windows-1251"?>`+pageWith(meta, heb), inject.Injected, declared, hebrew),
+		htmlPage("meta in the body at 1,000", "", "<!doctype html><body><!--"+strings.Repeat("x", 940)+"-->"+meta+heb, inject.Injected, declared, hebrew),
 		htmlPage("meta in the body", "", "<!doctype html><p>"+heb+meta+"<title>"+heb+"</title>", inject.Injected, declared, hebrew))
 	for name, m := range map[string]string{"meta": meta, "http-equiv": pragma} {
 		pages = append(pages,

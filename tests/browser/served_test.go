@@ -25,8 +25,11 @@ type served struct {
 	text        string // that it says
 }
 
-// firstScript notes whether it was the only script when it ran, and where.
-const firstScript = `<script data-session-context=""%s>window.firstScript=document.scripts.length+" "+(document.currentScript===document.head.firstChild)</script>`
+// firstScript notes whether it was the only script when it ran, and where. It is
+// as long as a real one, which matters for what browsers look for in the first
+// bytes of a page.
+var firstScript = `<script data-session-context=""%s>window.firstScript=document.scripts.length+" "+(document.currentScript===document.head.firstChild)/*` +
+	strings.Repeat("x", 2<<10) + `*/</script>`
 
 // serve serves the pages, page i at /original/i and /injected/i, and at /loud/i
 // injected and never quiet. A page that has another outcome than it should
