@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and Go does not bring: a C compiler (the race
-# detector's), Redis, and a browser; or, with the argument bench, what the
-# benchmarks need. Installs nothing when all is there.
+# detector's), Redis, a browser, and Node.js with the HTML parser that judges
+# pages; or, with the argument bench, what the benchmarks need. Installs nothing
+# when all is there.
 set -euo pipefail
 what=${1:-tests}
 
@@ -32,9 +33,10 @@ tests)
 	need "a C compiler" "gcc libc6-dev" "${CC:-cc}" gcc clang
 	need "redis-server (Redis 7 or newer)" "redis-server" redis-server
 	need "Chromium, as chromium in the PATH" "chromium" chromium
+	need "Node.js 18 or newer" "nodejs" node
+	need "npm" "npm" npm
 	;;
 bench)
-	what="benchmarks"
 	need "wrk" "wrk" wrk
 	need "nginx, with its sub module" "nginx-light" nginx
 	;;
@@ -44,10 +46,23 @@ bench)
 	;;
 esac
 
-[ "${#missing[@]}" -eq 0 ] && exit 0
+# The parser, as its lock file says. npm notes in node_modules what it installed.
+parser() (
+	[ "$what" = tests ] || return 0
+	cd "$(dirname "$0")/../tests/parse5"
+	if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+		echo "setup: npm ci in tests/parse5"
+		npm ci --no-audit --no-fund
+	fi
+)
+
+if [ "${#missing[@]}" -eq 0 ]; then
+	parser
+	exit 0
+fi
 
 if ! has apt-get; then
-	echo "setup: the $what need these, and this system has no apt-get to install them with:" >&2
+	echo "setup: $what: these are needed, and this system has no apt-get to install them with:" >&2
 	printf '  %s\n' "${missing[@]}" >&2
 	exit 1
 fi
@@ -62,3 +77,4 @@ fi
 echo "setup: installing ${packages[*]}"
 "${root[@]+"${root[@]}"}" apt-get update -q
 "${root[@]+"${root[@]}"}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
+parser

@@ -1,11 +1,14 @@
 package inject
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/net/html"
 )
 
 // FuzzInject checks what holds for any bytes, split anywhere: no panic, at most
@@ -139,4 +142,69 @@ func FuzzPolicies(f *testing.F) {
 			t.Fatalf("%q, then %q", once, twice)
 		}
 	})
+}
+
+// checkTree has an HTML parser judge: the injected page is the original's tree
+// plus one script, first in head. parse5 would be too slow for a fuzzer.
+func checkTree(t *testing.T, doc string, got *answer) {
+	t.Helper()
+	if got.outcome != Injected {
+		return
+	}
+	want, err := tree(doc, false)
+	if err != nil {
+		t.Skip("the original does not parse:", err)
+	}
+	have, err := tree(got.body(), true)
+	if err != nil {
+		t.Fatalf("%q: %v in %q", doc, err, got.body())
+	}
+	if have != want {
+		t.Fatalf("%q became %q\ntree %s\nwant %s", doc, got.body(), have, want)
+	}
+}
+
+// tree is the dump of doc's tree, less our script if there should be one.
+func tree(doc string, injected bool) (string, error) {
+	root, err := html.Parse(strings.NewReader(strings.TrimPrefix(doc, "\ufeff")))
+	if err != nil {
+		return "", err
+	}
+	if injected {
+		head := find(root, "head")
+		if head == nil || head.FirstChild == nil || head.FirstChild.Data != "script" ||
+			!strings.HasPrefix(testScript, "<script data-session-context=\"\">"+text(head.FirstChild)) {
+			return "", fmt.Errorf("our script is not first in head")
+		}
+		head.RemoveChild(head.FirstChild)
+	}
+	var b strings.Builder
+	dump(&b, root, 0)
+	return b.String(), nil
+}
+
+func text(n *html.Node) string {
+	if n.FirstChild == nil {
+		return ""
+	}
+	return n.FirstChild.Data
+}
+
+func find(n *html.Node, name string) *html.Node {
+	if n.Type == html.ElementNode && n.Data == name {
+		return n
+	}
+	for c := n.FirstChild; c != nil; c = c.NextSibling {
+		if found := find(c, name); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+func dump(b *strings.Builder, n *html.Node, depth int) {
+	fmt.Fprintf(b, "\n%*s%d %q %s %q", depth, "", n.Type, n.Data, n.Namespace, n.Attr)
+	for c := n.FirstChild; c != nil; c = c.NextSibling {
+		dump(b, c, depth+1)
+	}
 }

@@ -8,9 +8,14 @@ const prescanLen = 1024
 // prescanner runs the HTML standard's "prescan a byte stream to determine its
 // encoding" over a document that is still arriving. It returns to the beginning
 // of the last unfinished tag only, so feeding it byte by byte stays cheap.
+//
+// Where browsers are known to look closer than the standard's steps do, it
+// follows the browsers: Chromium's prescan is a tokenizer, to which a <meta>
+// within a script is a part of the script.
 type prescanner struct {
 	pos     int
 	started bool
+	raw     string // the element whose text we are in
 }
 
 // scan returns the label's encoding as soon as it is certain, or done with no
@@ -24,15 +29,22 @@ func (p *prescanner) scan(doc []byte, last bool) (name string, done bool) {
 			return "", false
 		}
 		p.started = true
-		switch {
-		case hasPrefix(doc, "<\x00?\x00x\x00"):
+		// Its big-endian form begins with a NUL, which no scanner lets pass.
+		if hasPrefix(doc, "<\x00?\x00x\x00") {
 			return "utf-16le", true
-		case hasPrefix(doc, "\x00<\x00?\x00x"):
-			return "utf-16be", true
 		}
 	}
 	for p.pos < len(doc) {
 		rest := doc[p.pos:]
+		if p.raw != "" {
+			n, ends := rawEnd(rest, p.raw)
+			p.pos += n
+			if !ends {
+				break
+			}
+			p.raw = ""
+			continue
+		}
 		if rest[0] != '<' {
 			if i := bytes.IndexByte(rest, '<'); i > 0 {
 				p.pos += i
@@ -45,6 +57,7 @@ func (p *prescanner) scan(doc []byte, last bool) (name string, done bool) {
 		if !whole {
 			break
 		}
+		p.raw = rawText(rest)
 		if found != "" {
 			return found, true
 		}
@@ -64,8 +77,12 @@ func prescanTag(b []byte) (n int, name string, whole bool) {
 		return 0, "", false
 	case hasPrefix(b, "<!--"):
 		// The dashes may be those of the opening.
-		if i := bytes.Index(b[2:], []byte("-->")); i >= 0 {
-			return 2 + i + 3, "", true
+		end, bang := bytes.Index(b[2:], []byte("-->")), bytes.Index(b[4:], []byte("--!>"))
+		switch {
+		case bang >= 0 && (end < 0 || 4+bang < 2+end):
+			return 4 + bang + 4, "", true
+		case end >= 0:
+			return 2 + end + 3, "", true
 		}
 		return 0, "", false
 	case len(b) < 4 && maybePrefix(b, "<!--"):
@@ -73,10 +90,7 @@ func prescanTag(b []byte) (n int, name string, whole bool) {
 	case len(b) > 5 && equalFold(b[1:5], "meta") && (isSpace(b[5]) || b[5] == '/'):
 		return prescanMeta(b, 5)
 	case isAlpha(b[1]), b[1] == '/' && len(b) > 2 && isAlpha(b[2]):
-		i := 2
-		for i < len(b) && !isSpace(b[i]) && b[i] != '>' {
-			i++
-		}
+		i := 1 + len(tagNameOf(b[1:]))
 		for {
 			_, _, next, more, complete := prescanAttr(b, i)
 			if !complete {
@@ -96,6 +110,53 @@ func prescanTag(b []byte) (n int, name string, whole bool) {
 		return 0, "", false
 	}
 	return 1, "", true
+}
+
+// tagNameOf is what comes before white space, a slash behind the first byte, or
+// the tag's end.
+func tagNameOf(b []byte) []byte {
+	for i, c := range b {
+		if isSpace(c) || c == '>' || c == '/' && i > 0 {
+			return b[:i]
+		}
+	}
+	return b
+}
+
+// rawText is the name of the element that the tag b begins with opens, if no
+// tags are looked for in it, else "".
+func rawText(b []byte) string {
+	name := tagNameOf(b[1:])
+	for _, raw := range [...]string{"script", "style", "title", "textarea", "iframe", "xmp", "noframes", "plaintext"} {
+		if equalFold(name, raw) {
+			return raw
+		}
+	}
+	return ""
+}
+
+// rawEnd finds the end tag of the element with the given name. Without one, n
+// is how much need not be looked at again.
+func rawEnd(b []byte, name string) (n int, found bool) {
+	if name == "plaintext" {
+		return len(b), false
+	}
+	for {
+		i := bytes.Index(b[n:], []byte("</"))
+		if i < 0 {
+			return max(n, len(b)-1), false
+		}
+		n += i
+		rest := b[n+2:]
+		if len(rest) <= len(name) {
+			// Undecided, or too short; either way more is needed.
+			return n, false
+		}
+		if c := rest[len(name)]; equalFold(rest[:len(name)], name) && (isSpace(c) || c == '/' || c == '>') {
+			return n, true
+		}
+		n += 2
+	}
 }
 
 // prescanMeta reads the attributes of a meta element from b[i:].

@@ -35,8 +35,8 @@ const (
 	Incremental Reason = "incremental"
 	// NoContent is an answer without a body: 204, 205, or nothing at all.
 	NoContent Reason = "no_content"
-	// NoInsertionPoint is a document that ended, or cannot be understood,
-	// before a head began.
+	// NoInsertionPoint is a document that ended, cannot be understood, or is
+	// not understood alike by all browsers, before a head began.
 	NoInsertionPoint Reason = "no_insertion_point"
 	// NoScript means that Options.Script had nothing to insert.
 	NoScript Reason = "no_script"

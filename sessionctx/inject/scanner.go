@@ -106,6 +106,10 @@ func (s *scanner) scan(doc []byte) place {
 				s.token = s.pos
 				s.pos++
 				s.state = inReference
+			case c == 0 && s.head == 0:
+				// By the standard it makes a head and a body, but Chromium and
+				// WebKit drop it: what follows means one thing or the other.
+				return place{reason: NoInsertionPoint}
 			default:
 				return s.at(s.pos)
 			}
