@@ -10,11 +10,12 @@ const xhtmlNamespace = "http://www.w3.org/1999/xhtml"
 // out of the ordinary (a prefix, another namespace, an empty head, an internal
 // DTD subset that may define attributes, bad syntax) leaves the document alone.
 type xmlScanner struct {
-	pos   int  // where the token at hand begins
-	seen  int  // how far into it we have looked
-	quote byte // the quote that is open there
-	open  bool // the html element is open
-	head  int  // behind <head …>, once seen
+	pos    int  // where the token at hand begins
+	seen   int  // how far into it we have looked
+	quote  byte // the quote that is open there
+	subset bool // a [ stands in the doctype at hand
+	open   bool // the html element is open
+	head   int  // behind <head …>, once seen
 }
 
 // scan looks at what is new in doc.
@@ -46,8 +47,10 @@ func (s *xmlScanner) scan(doc []byte) place {
 			case !maybePrefix(rest, "<!--") && !maybePrefix(rest, "<!DOCTYPE"):
 				return place{reason: NoInsertionPoint}
 			default:
+				from := s.seen
 				end = s.tagEnd(doc)
-				if i := bytes.IndexByte(rest[:s.seen-s.pos], '['); i >= 0 && s.quote == 0 {
+				s.subset = s.subset || bytes.IndexByte(doc[from:s.seen], '[') >= 0
+				if s.subset && s.quote == 0 {
 					return place{reason: NoInsertionPoint}
 				}
 			}
@@ -62,7 +65,7 @@ func (s *xmlScanner) scan(doc []byte) place {
 		if end == 0 {
 			return place{}
 		}
-		s.pos, s.seen = end, end
+		s.pos, s.seen, s.subset = end, end, false
 	}
 }
 
