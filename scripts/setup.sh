@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and Go does not bring: a C compiler (the race
-# detector's), Redis, and a browser. Installs nothing when all is there.
+# detector's), Redis, a browser, and a cache. Installs nothing when all is there.
 set -euo pipefail
 
 has() {
@@ -27,6 +27,7 @@ need() { # need <words> <packages> <programs, one of which will do>
 }
 need "a C compiler" "gcc libc6-dev" "${CC:-cc}" gcc clang
 need "redis-server (Redis 7 or newer)" "redis-server" redis-server
+need "nginx" "nginx-light" nginx
 need "Chromium, as chromium in the PATH" "chromium" chromium
 
 [ "${#missing[@]}" -eq 0 ] && exit 0
