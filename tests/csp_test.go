@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/chromedp/cdproto/cdp"
@@ -343,7 +344,7 @@ func TestPoliciesInChromium(t *testing.T) {
 	var caddyfile strings.Builder
 	caddyfile.WriteString(globals("") + "SITE {\n\trespond 404\n}\n")
 	site := func(lines ...string) string {
-		address := "http://" + freeAddr(t)
+		address := "http://" + anotherAddr(t, c)
 		fmt.Fprintf(&caddyfile, "%s {\n\t%s\n\treverse_proxy %s\n}\n", address, strings.Join(lines, "\n\t"), strings.TrimPrefix(upstream.URL, "http://"))
 		return address
 	}
@@ -367,6 +368,20 @@ func TestPoliciesInChromium(t *testing.T) {
 		t.Errorf("%v pages without loader were counted, want %d", n, forbids)
 	}
 }
+
+// anotherAddr is an address beside those of c, if c is not nil.
+func anotherAddr(t testing.TB, c *caddy) string {
+	t.Helper()
+	for {
+		addr := freeAddr(t)
+		if _, taken := otherAddrs.LoadOrStore(addr, true); !taken && (c == nil || addr != c.admin && "http://"+addr != c.site) {
+			return addr
+		}
+	}
+}
+
+// otherAddrs have been given out: the same port may be free twice.
+var otherAddrs sync.Map
 
 func testPolicies(t *testing.T, b *browser.Browser, plain, with map[string]string, zipped, loading string) {
 	for _, row := range policyRows {

@@ -113,7 +113,7 @@ func TestEveryAnswerSaysWhy(t *testing.T) {
 		"upgrade": campaignLines("cmp_upgrade", "debug") + "\n\trespond 101\n",
 		"nested":  campaignLines("cmp_outer") + "\n\thandle {\n\t" + campaignLines("cmp_nested", "debug") + "\n" + proxy + "\t}\n",
 	} {
-		url := "http://" + freeAddr(t)
+		url := "http://" + anotherAddr(t, first)
 		sites[name] = target{first, url, "cmp_" + name}
 		config += url + " {\n\t" + lines + "}\n"
 	}
