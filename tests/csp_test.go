@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/chromedp/cdproto/cdp"
@@ -357,15 +358,10 @@ func TestPoliciesInChromium(t *testing.T) {
 	c.start()
 
 	b := browser.Start(t)
-	t.Run("rows", func(t *testing.T) { testPolicies(t, b, plain, with, zipped, loading) })
-	forbids := 0
-	for _, row := range policyRows {
-		if row.loader == forbidden {
-			forbids++
-		}
-	}
-	if n := c.metric(`caddy_session_context_pages_total{campaign="cmp_loader",outcome="csp"}`); n != float64(forbids) {
-		t.Errorf("%v pages without loader were counted, want %d", n, forbids)
+	var forbids atomic.Int64 // pages without loader
+	t.Run("rows", func(t *testing.T) { testPolicies(t, b, plain, with, zipped, loading, &forbids) })
+	if n := c.metric(`caddy_session_context_pages_total{campaign="cmp_loader",outcome="csp"}`); n != float64(forbids.Load()) {
+		t.Errorf("%v pages without loader were counted, want %d", n, forbids.Load())
 	}
 }
 
@@ -383,7 +379,7 @@ func anotherAddr(t testing.TB, c *caddy) string {
 // otherAddrs have been given out: the same port may be free twice.
 var otherAddrs sync.Map
 
-func testPolicies(t *testing.T, b *browser.Browser, plain, with map[string]string, zipped, loading string) {
+func testPolicies(t *testing.T, b *browser.Browser, plain, with map[string]string, zipped, loading string, forbids *atomic.Int64) {
 	for _, row := range policyRows {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -414,6 +410,9 @@ func testPolicies(t *testing.T, b *browser.Browser, plain, with map[string]strin
 			}
 			if row.loader != "" {
 				check(t, loading, row.loader)
+				if row.loader == forbidden {
+					forbids.Add(1)
+				}
 			}
 		})
 	}
