@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and Go does not bring: a C compiler (the race
-# detector's), Redis, a browser, and Node.js with the HTML parser that judges
-# pages; or, with the argument bench, what the benchmarks need. Installs nothing
+# detector's), Redis, nginx, a browser, and Node.js with the HTML parser that
+# judges pages; or, with the argument bench, what the benchmarks need. Installs nothing
 # when all is there.
 set -euo pipefail
 what=${1:-tests}
@@ -32,6 +32,7 @@ case "$what" in
 tests)
 	need "a C compiler" "gcc libc6-dev" "${CC:-cc}" gcc clang
 	need "redis-server (Redis 7 or newer)" "redis-server" redis-server
+	need "nginx" "nginx-light" nginx
 	need "Chromium, as chromium in the PATH" "chromium" chromium
 	need "Node.js 18 or newer" "nodejs" node
 	need "npm" "npm" npm

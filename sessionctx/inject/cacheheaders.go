@@ -14,8 +14,18 @@ var validators = []string{"Etag", "Last-Modified", "Accept-Ranges"}
 var digests = []string{"Content-Md5", "Digest", "Content-Digest", "Repr-Digest"}
 
 // sharedCacheRules tell particular caches to keep an answer whatever
-// Cache-Control says.
-var sharedCacheRules = []string{"Expires", "Edge-Control", "X-Accel-Expires", "X-Litespeed-Cache-Control"}
+// Cache-Control says. Those whose names end in -Cache-Control (RFC 9213, and
+// older ones) go by that.
+var sharedCacheRules = []string{"Expires", "Edge-Control"}
+
+// sharedCacheBans are for caches that go by rules of their own before they
+// look at Cache-Control. Where something behind us replaces that, or a cache
+// is told to ignore it, these still stand: for CDNs, and for nginx.
+var sharedCacheBans = [...]struct{ name, value string }{
+	{"Cdn-Cache-Control", "no-store"},
+	{"Surrogate-Control", "no-store"},
+	{"X-Accel-Expires", "0"},
+}
 
 // keepPrivate makes an answer one visitor's own, for every cache that may see
 // it, by whatever header that cache goes.
@@ -27,15 +37,16 @@ func keepPrivate(h http.Header) {
 		delete(h, name)
 	}
 	for name := range h {
-		if strings.HasSuffix(name, "-Cdn-Cache-Control") {
+		if strings.HasSuffix(name, "-Cache-Control") {
 			delete(h, name)
 		}
 	}
 	if !strictEnough(h["Cache-Control"]) {
 		h["Cache-Control"] = []string{"private, no-cache"}
 	}
-	h["Cdn-Cache-Control"] = []string{"no-store"}
-	h["Surrogate-Control"] = []string{"no-store"}
+	for _, ban := range sharedCacheBans {
+		h[ban.name] = []string{ban.value}
+	}
 }
 
 // dropDigests takes digests of the original body off the header and off the

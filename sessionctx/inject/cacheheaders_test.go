@@ -13,9 +13,10 @@ func TestInjectedPageStaysOutOfSharedCaches(t *testing.T) {
 		"Content-MD5", "a", "Digest", "b", "Content-Digest", "c", "Repr-Digest", "d",
 		"Expires", "tomorrow", "Cache-Control", "public, max-age=600", "CDN-Cache-Control", "max-age=9",
 		"Surrogate-Control", "max-age=9", "Cloudflare-CDN-Cache-Control", "max-age=9", "Vercel-CDN-Cache-Control", "max-age=9",
-		"Edge-Control", "cache-maxage=9", "X-Accel-Expires", "9", "Vary", "Cookie", "X-Custom", "kept")
-	want := header("Content-Type", "text/html; charset=utf-8", "Vary", "Cookie", "X-Custom", "kept",
-		"Cache-Control", "private, no-cache", "CDN-Cache-Control", "no-store", "Surrogate-Control", "no-store")
+		"Akamai-Cache-Control", "max-age=9", "X-LiteSpeed-Cache-Control", "public, max-age=9",
+		"Edge-Control", "cache-maxage=9", "X-Accel-Expires", "9", "Surrogate-Key", "kept", "Vary", "Cookie", "X-Custom", "kept")
+	want := header("Content-Type", "text/html; charset=utf-8", "Vary", "Cookie", "X-Custom", "kept", "Surrogate-Key", "kept",
+		"Cache-Control", "private, no-cache", "CDN-Cache-Control", "no-store", "Surrogate-Control", "no-store", "X-Accel-Expires", "0")
 	got := exchange{header: h, chunks: []string{"<head>x"}}.run(t)
 	if have := got.Header(); !maps.EqualFunc(have, want, slices.Equal) {
 		t.Errorf("got  %v\nwant %v", have, want)

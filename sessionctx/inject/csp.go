@@ -1,48 +1,82 @@
 package inject
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 const cspHeader = "Content-Security-Policy"
 
-// amendCSP makes every enforced policy allow an inline script with a nonce, and
-// returns the header's new values and that nonce: one that the policies carry
-// already, or ours(). With ok false the page forbids all scripts (a sandbox),
-// which is not ours to change. The values given are left as they are.
+// reportOnlyHeader holds policies that forbid nothing and report all the same.
+const reportOnlyHeader = cspHeader + "-Report-Only"
+
+// amendCSP makes every enforced policy allow an inline script with our nonce,
+// and returns the header's new values and that nonce; nil ours means none. With
+// ok false the page forbids all scripts (a sandbox), which is not ours to
+// change. The values given are left as they are.
+//
+// A nonce that the policies have is not used for our script: a policy that is
+// set later, out of sight, can name ours only, and an element has one nonce.
+// Ours stands beside the page's in every list, so that a page's script that
+// copies the first nonce it finds in the document gets one that is as good.
 //
 // A policy that allows inline scripts by 'unsafe-inline' is not touched: a
 // nonce beside it would turn it off for the page's own scripts.
 func amendCSP(values []string, ours func() string) (amended []string, nonce string, ok bool) {
 	for _, value := range values {
 		for policy := range strings.SplitSeq(value, ",") {
-			p := parsePolicy(policy)
-			if p.sandboxed() {
+			if parsePolicy(policy).sandboxed() {
 				return nil, "", false
 			}
-			if nonce == "" && p.rules() && !p.sources.inlineAllowed() {
-				nonce = p.sources.nonce()
-			}
 		}
 	}
-	if nonce == "" && ours != nil {
-		nonce = ours()
-	}
-	if nonce == "" {
+	if ours == nil {
 		return values, "", true
 	}
-	amended = make([]string, len(values))
-	for i, value := range values {
-		var b strings.Builder
-		first := true
-		for policy := range strings.SplitSeq(value, ",") {
-			if !first {
-				b.WriteByte(',')
-			}
-			first = false
-			b.WriteString(parsePolicy(policy).allow(nonce))
-		}
-		amended[i] = b.String()
+	nonce = ours()
+	return eachPolicy(values, func(policy string) string {
+		return parsePolicy(besideNonces(policy, nonce)).allow(nonce)
+	}), nonce, true
+}
+
+// amendReportOnly keeps our script out of the reports of policies that go by
+// nonces. Others report it: they say what the page would have to change.
+func amendReportOnly(values []string, nonce string) []string {
+	if nonce == "" {
+		return values
 	}
-	return amended, nonce, true
+	return eachPolicy(values, func(policy string) string { return besideNonces(policy, nonce) })
+}
+
+// eachPolicy changes every policy of a header's values.
+func eachPolicy(values []string, change func(policy string) string) []string {
+	changed := make([]string, len(values))
+	for i, value := range values {
+		policies := strings.Split(value, ",")
+		for j, policy := range policies {
+			policies[j] = change(policy)
+		}
+		changed[i] = strings.Join(policies, ",")
+	}
+	return changed
+}
+
+// besideNonces adds nonce to each directive that has another. Nothing else
+// about the policy changes by it: what a nonce turns off is off already.
+func besideNonces(policy, nonce string) string {
+	directives := strings.Split(policy, ";")
+	for i, directive := range directives {
+		sources := sourceList(strings.Fields(directive))
+		if sources.nonced() && !sources.hasNonce(nonce) {
+			directives[i] = addSource(directive, nonce)
+		}
+	}
+	return strings.Join(directives, ";")
+}
+
+// addSource appends the nonce to a directive.
+func addSource(directive, nonce string) string {
+	return strings.TrimRight(directive, cspSpace) + " 'nonce-" + nonce + "'"
 }
 
 // loaderAllowed reports whether every policy lets a script from path on the
@@ -144,19 +178,19 @@ func (p policy) allow(nonce string) string {
 	if !p.rules() || p.sources.inlineAllowed() || p.sources.hasNonce(nonce) {
 		return p.text
 	}
-	source := "'nonce-" + nonce + "'"
+	sources := p.sources.withoutNone()
 	if strings.EqualFold(p.name, "default-src") {
 		// Added to default-src itself, a nonce would change what styles,
 		// images and all else may do.
-		sources := append(p.sources.withoutNone(), source)
-		return strings.TrimRight(p.text, cspSpace+";") + "; script-src " + strings.Join(sources, " ")
+		directive := strings.Join(append([]string{"script-src"}, sources...), " ")
+		return strings.TrimRight(p.text, cspSpace+";") + "; " + addSource(directive, nonce)
 	}
 	directive := p.text[p.start:p.end]
-	if len(p.sources.withoutNone()) == 0 {
+	if len(sources) == 0 {
 		lead := directive[:len(directive)-len(strings.TrimLeft(directive, cspSpace))]
 		directive = lead + p.name
 	}
-	return p.text[:p.start] + strings.TrimRight(directive, cspSpace) + " " + source + p.text[p.end:]
+	return p.text[:p.start] + addSource(directive, nonce) + p.text[p.end:]
 }
 
 // sourceList is the value of a directive such as script-src.
@@ -213,14 +247,9 @@ func hostMatches(source, host string, https bool) bool {
 	return source != "" && source == host
 }
 
-// nonce is the first nonce in the list, or "".
-func (s sourceList) nonce() string {
-	for _, source := range s {
-		if n := nonceOf(source); n != "" {
-			return n
-		}
-	}
-	return ""
+// nonced reports whether the list has a nonce.
+func (s sourceList) nonced() bool {
+	return slices.ContainsFunc(s, func(source string) bool { return nonceOf(source) != "" })
 }
 
 func (s sourceList) nonces() (all []string) {
@@ -251,16 +280,23 @@ func (s sourceList) withoutNone() (rest []string) {
 	return rest
 }
 
-// nonceOf is the nonce that a source expression holds, or "". What is not
-// base64 is no nonce to browsers, and would not be safe in an attribute.
-func nonceOf(source string) string {
-	const prefix = "'nonce-"
+// nonceOf is the nonce that a source expression holds, or "".
+func nonceOf(source string) string { return quoted(source, "'nonce-") }
+
+func isHash(source string) bool {
+	return quoted(source, "'sha256-") != "" || quoted(source, "'sha384-") != "" || quoted(source, "'sha512-") != ""
+}
+
+// quoted is what stands between prefix and the closing quote of a nonce or
+// hash, or "". Browsers ignore what is not base64 there, such as a placeholder
+// that nobody filled in; in an attribute it would not be safe.
+func quoted(source, prefix string) string {
 	if len(source) < len(prefix)+2 || !strings.EqualFold(source[:len(prefix)], prefix) || source[len(source)-1] != '\'' {
 		return ""
 	}
-	nonce := source[len(prefix) : len(source)-1]
-	body := strings.TrimRight(nonce, "=")
-	if body == "" || len(nonce)-len(body) > 2 {
+	value := source[len(prefix) : len(source)-1]
+	body := strings.TrimRight(value, "=")
+	if body == "" || len(value)-len(body) > 2 {
 		return ""
 	}
 	for _, c := range []byte(body) {
@@ -268,14 +304,5 @@ func nonceOf(source string) string {
 			return ""
 		}
 	}
-	return nonce
-}
-
-func isHash(source string) bool {
-	for _, prefix := range [...]string{"'sha256-", "'sha384-", "'sha512-"} {
-		if len(source) > len(prefix)+1 && strings.EqualFold(source[:len(prefix)], prefix) && source[len(source)-1] == '\'' {
-			return true
-		}
-	}
-	return false
+	return value
 }

@@ -14,31 +14,33 @@ func TestPoliciesAllowTheScript(t *testing.T) {
 		"no directive for scripts":           {[]string{"img-src *; report-uri /r"}, []string{"img-src *; report-uri /r"}, "ours"},
 		"empty":                              {[]string{""}, []string{""}, "ours"},
 		"'self'":                             {[]string{"script-src 'self'"}, []string{"script-src 'self' 'nonce-ours'"}, "ours"},
-		"nonce is reused":                    {[]string{"script-src 'self' 'nonce-abc='"}, []string{"script-src 'self' 'nonce-abc='"}, "abc="},
-		"nonce is case-sensitive":            {[]string{"script-src 'NONCE-Abc'"}, []string{"script-src 'NONCE-Abc'"}, "Abc"},
+		"beside a nonce":                     {[]string{"script-src 'self' 'nonce-abc='"}, []string{"script-src 'self' 'nonce-abc=' 'nonce-ours'"}, "ours"},
+		"nonce in upper case":                {[]string{"script-src 'NONCE-Abc'"}, []string{"script-src 'NONCE-Abc' 'nonce-ours'"}, "ours"},
+		"our nonce is there":                 {[]string{"script-src 'nonce-ours'; style-src 'nonce-abc' 'nonce-ours'"}, []string{"script-src 'nonce-ours'; style-src 'nonce-abc' 'nonce-ours'"}, "ours"},
 		"nonce that is none":                 {[]string{`script-src 'nonce-a"b'`}, []string{`script-src 'nonce-a"b' 'nonce-ours'`}, "ours"},
 		"hash":                               {[]string{"script-src 'sha256-abc='"}, []string{"script-src 'sha256-abc=' 'nonce-ours'"}, "ours"},
 		"'unsafe-inline' alone":              {[]string{"script-src 'self' 'unsafe-inline'"}, []string{"script-src 'self' 'unsafe-inline'"}, "ours"},
-		"'unsafe-inline' with a nonce":       {[]string{"script-src 'unsafe-inline' 'nonce-abc'"}, []string{"script-src 'unsafe-inline' 'nonce-abc'"}, "abc"},
+		"'unsafe-inline' with a nonce":       {[]string{"script-src 'unsafe-inline' 'nonce-abc'"}, []string{"script-src 'unsafe-inline' 'nonce-abc' 'nonce-ours'"}, "ours"},
 		"'unsafe-inline' with a hash":        {[]string{"script-src 'unsafe-inline' 'sha384-abc'"}, []string{"script-src 'unsafe-inline' 'sha384-abc' 'nonce-ours'"}, "ours"},
+		"'unsafe-inline' with no real hash":  {[]string{"script-src 'unsafe-inline' 'sha256-{hash}'"}, []string{"script-src 'unsafe-inline' 'sha256-{hash}'"}, "ours"},
 		"'unsafe-inline' and strict-dynamic": {[]string{"script-src 'unsafe-inline' 'strict-dynamic'"}, []string{"script-src 'unsafe-inline' 'strict-dynamic' 'nonce-ours'"}, "ours"},
 		"'none'":                             {[]string{"script-src 'none'"}, []string{"script-src 'nonce-ours'"}, "ours"},
 		"'none' with others":                 {[]string{"script-src 'none' 'self'"}, []string{"script-src 'none' 'self' 'nonce-ours'"}, "ours"},
 		"no source at all":                   {[]string{"img-src x; script-src ; style-src y"}, []string{"img-src x; script-src 'nonce-ours'; style-src y"}, "ours"},
-		"strict-dynamic with nonce":          {[]string{"script-src 'strict-dynamic' 'nonce-abc'"}, []string{"script-src 'strict-dynamic' 'nonce-abc'"}, "abc"},
+		"strict-dynamic with nonce":          {[]string{"script-src 'strict-dynamic' 'nonce-abc'"}, []string{"script-src 'strict-dynamic' 'nonce-abc' 'nonce-ours'"}, "ours"},
 		"script-src-elem rules":              {[]string{"script-src 'unsafe-inline'; script-src-elem 'self'"}, []string{"script-src 'unsafe-inline'; script-src-elem 'self' 'nonce-ours'"}, "ours"},
 		"script-src-elem allows":             {[]string{"script-src-elem 'unsafe-inline'; script-src 'none'"}, []string{"script-src-elem 'unsafe-inline'; script-src 'none'"}, "ours"},
-		"nonce of another directive":         {[]string{"script-src 'self'; style-src 'nonce-abc'"}, []string{"script-src 'self' 'nonce-ours'; style-src 'nonce-abc'"}, "ours"},
+		"nonce of another directive":         {[]string{"script-src 'self'; style-src 'nonce-abc'"}, []string{"script-src 'self' 'nonce-ours'; style-src 'nonce-abc' 'nonce-ours'"}, "ours"},
 		"default-src":                        {[]string{"default-src 'self' https://cdn.example; img-src *"}, []string{"default-src 'self' https://cdn.example; img-src *; script-src 'self' https://cdn.example 'nonce-ours'"}, "ours"},
 		"default-src 'none'":                 {[]string{"default-src 'none';"}, []string{"default-src 'none'; script-src 'nonce-ours'"}, "ours"},
-		"default-src with nonce":             {[]string{"default-src 'nonce-abc'"}, []string{"default-src 'nonce-abc'"}, "abc"},
+		"default-src with nonce":             {[]string{"default-src 'nonce-abc'; img-src x"}, []string{"default-src 'nonce-abc' 'nonce-ours'; img-src x"}, "ours"},
 		"default-src 'unsafe-inline'":        {[]string{"default-src 'unsafe-inline'"}, []string{"default-src 'unsafe-inline'"}, "ours"},
 		"upper case and odd white space":     {[]string{" Script-Src\t'SELF'  ;IMG-SRC *"}, []string{" Script-Src\t'SELF' 'nonce-ours';IMG-SRC *"}, "ours"},
 		"the first of two counts":            {[]string{"script-src 'self'; script-src 'unsafe-inline'"}, []string{"script-src 'self' 'nonce-ours'; script-src 'unsafe-inline'"}, "ours"},
 		"several headers":                    {[]string{"script-src 'self'", "default-src 'none'"}, []string{"script-src 'self' 'nonce-ours'", "default-src 'none'; script-src 'nonce-ours'"}, "ours"},
 		"comma-joined":                       {[]string{"script-src 'self', default-src x,script-src 'nonce-ours'"}, []string{"script-src 'self' 'nonce-ours', default-src x; script-src x 'nonce-ours',script-src 'nonce-ours'"}, "ours"},
-		"one header's nonce for all":         {[]string{"script-src 'self'", "script-src 'nonce-abc'"}, []string{"script-src 'self' 'nonce-abc'", "script-src 'nonce-abc'"}, "abc"},
-		"different nonces":                   {[]string{"script-src 'nonce-abc'", "script-src 'nonce-def'"}, []string{"script-src 'nonce-abc'", "script-src 'nonce-def' 'nonce-abc'"}, "abc"},
+		"the page's nonce stays where it is": {[]string{"script-src 'self'", "script-src 'nonce-abc'"}, []string{"script-src 'self' 'nonce-ours'", "script-src 'nonce-abc' 'nonce-ours'"}, "ours"},
+		"different nonces":                   {[]string{"script-src 'nonce-abc'", "script-src 'nonce-def'"}, []string{"script-src 'nonce-abc' 'nonce-ours'", "script-src 'nonce-def' 'nonce-ours'"}, "ours"},
 		"sandbox that allows scripts":        {[]string{"sandbox allow-forms Allow-Scripts; script-src x"}, []string{"sandbox allow-forms Allow-Scripts; script-src x 'nonce-ours'"}, "ours"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -62,6 +64,21 @@ func TestPoliciesAllowTheScript(t *testing.T) {
 				t.Error("report-only policy changed")
 			}
 		})
+	}
+}
+
+// TestReportsOfNonces: a report-only policy that goes by nonces has nothing to
+// report of our script; what others report stays as it is.
+func TestReportsOfNonces(t *testing.T) {
+	h := htmlHeader.Clone()
+	h[reportOnlyHeader] = []string{"script-src 'nonce-abc', script-src 'self'", "default-src 'unsafe-inline'; style-src 'nonce-abc' x"}
+	got := exchange{header: h, chunks: []string{"<head>x"}, opts: Options{Nonce: func() string { return "ours" }}}.run(t)
+	want := []string{"script-src 'nonce-abc' 'nonce-ours', script-src 'self'", "default-src 'unsafe-inline'; style-src 'nonce-abc' x 'nonce-ours'"}
+	if have := got.Header()[reportOnlyHeader]; !slices.Equal(have, want) {
+		t.Errorf("got  %q\nwant %q", have, want)
+	}
+	if _, set := got.Header()[cspHeader]; set {
+		t.Error("a policy that is enforced appeared")
 	}
 }
 

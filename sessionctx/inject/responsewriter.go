@@ -14,8 +14,9 @@ type Options struct {
 	// the nonce. It is called once, and only for a page that gets it. Appending
 	// nothing lets the page go out untouched.
 	Script func(dst []byte, nonce string) []byte
-	// Nonce returns our own nonce for this page. It is called only if the page
-	// gets a script and its policies have no nonce to share. Nil means none.
+	// Nonce returns our own nonce for this page, the one the script carries. It
+	// is called only if the page gets a script. Nil means none: the page's
+	// policies are left as they are.
 	Nonce func() string
 	// OnHeader is called once, before the final header goes out, and may change
 	// it; injecting says whether the page gets the script. It is not called for

@@ -31,13 +31,14 @@ func (w *ResponseWriter) settle(at place, doc, rest []byte) error {
 // cannot.
 func (w *ResponseWriter) inject(out *buffer, doc []byte, at int) Reason {
 	h := w.Header()
-	policies, nonce, ok := h[cspHeader], "", true
+	policies, reportOnly := h[cspHeader], h[reportOnlyHeader]
+	var nonce string
+	var ok bool
 	if w.opts.Cacheable {
 		nonce, ok = loaderAllowed(policies, w.req.host, w.req.https)
-	} else if len(policies) > 0 {
+	} else {
 		policies, nonce, ok = amendCSP(policies, w.opts.Nonce)
-	} else if w.opts.Nonce != nil {
-		nonce = w.opts.Nonce()
+		reportOnly = amendReportOnly(reportOnly, nonce)
 	}
 	if !ok {
 		return CSP
@@ -54,6 +55,9 @@ func (w *ResponseWriter) inject(out *buffer, doc []byte, at int) Reason {
 
 	if len(policies) > 0 {
 		h[cspHeader] = policies
+	}
+	if len(reportOnly) > 0 {
+		h[reportOnlyHeader] = reportOnly
 	}
 	switch {
 	case w.enc.active():
