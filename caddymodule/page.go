@@ -78,6 +78,7 @@ func inErrorRoute(r *http.Request) bool { return r.Context().Value(caddyhttp.Err
 // the answer has ended, whole or not.
 func (h *Handler) throughInjector(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, o inject.Options, after func(*inject.ResponseWriter)) error {
 	var iw *inject.ResponseWriter
+	told := !h.Debug
 	if h.Debug {
 		tell := o.OnHeader
 		o.OnHeader = func(header http.Header, injecting bool) {
@@ -85,6 +86,7 @@ func (h *Handler) throughInjector(w http.ResponseWriter, r *http.Request, next c
 				tell(header, injecting)
 			}
 			header.Set(debugHeader, outcomeText(iw.Outcome(), injecting))
+			told = true
 		}
 	}
 	iw = inject.NewResponseWriter(w, r, o)
@@ -100,19 +102,18 @@ func (h *Handler) throughInjector(w http.ResponseWriter, r *http.Request, next c
 			why = inject.Status
 		}
 		h.app.metrics.page(h.campaign.ID, why)
+		if !told {
+			// No header went out: the error route or Caddy makes the answer.
+			w.Header().Set(debugHeader, outcomeText(why, false))
+		}
 		if after != nil {
 			after(iw)
 		}
 	}()
 	if err := next.ServeHTTP(iw, r); err != nil {
-		if iw.Status() == 0 {
-			// There is no answer yet: the error's status is for the error
-			// route to give, or for Caddy.
-			refused = true
-			if h.Debug {
-				w.Header().Set(debugHeader, outcomeText(inject.Status, false))
-			}
-		}
+		// Without an answer yet, the error's status is for the error route to
+		// give, or for Caddy.
+		refused = iw.Status() == 0
 		return err
 	}
 	return iw.Close()
@@ -216,8 +217,14 @@ func (h *Handler) resolveLandingPage(r *http.Request, s *sessionctx.Session) (ch
 func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	return h.throughInjector(w, r, next, inject.Options{
 		Cacheable: true,
-		Script: func(dst []byte, _ string) []byte {
-			dst = append(dst, `<script data-session-context="" src="`...)
+		Script: func(dst []byte, nonce string) []byte {
+			dst = append(dst, `<script data-session-context=""`...)
+			if nonce != "" { // the page's own, which its policy asks for
+				dst = append(dst, ` nonce="`...)
+				dst = append(dst, nonce...)
+				dst = append(dst, '"')
+			}
+			dst = append(dst, ` src="`...)
 			dst = append(dst, h.apiPath...)
 			return append(dst, `/session/context.js"></script>`...)
 		},

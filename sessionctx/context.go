@@ -151,6 +151,10 @@ func (d *Document) AppendScript(dst []byte, variable, nonce string) []byte {
 		dst = append(dst, '"')
 	}
 	dst = append(dst, '>')
+	if nonce != "" {
+		// A page that copies the first nonce it finds has to find its own.
+		dst = append(dst, `document.currentScript.removeAttribute("nonce");`...)
+	}
 	dst = d.AppendStatement(dst, variable)
 	return append(dst, "</script>"...)
 }

@@ -29,7 +29,7 @@ func newSharedCache(t testing.TB) *sharedCache { return &sharedCache{t: t, dir: 
 // before adds a server in front of the site, with settings of its own, and
 // gives its URL.
 func (n *sharedCache) before(site string, settings ...string) string {
-	addr := anotherAddr(n.t, nil)
+	addr := freeAddr(n.t)
 	n.addrs = append(n.addrs, addr)
 	fmt.Fprintf(&n.servers, `
 	server {
@@ -186,7 +186,7 @@ func cachedSites(t testing.TB, upstream string, sites map[string]string) map[str
 	config := globals("") + "SITE {\n\trespond 404\n}\n"
 	urls := make(map[string]string)
 	for name, lines := range sites {
-		site := "http://" + anotherAddr(t, c)
+		site := "http://" + freeAddr(t)
 		config += site + " {\n\t" + lines + "\n\treverse_proxy " + upstream + "\n}\n"
 		urls[name] = site
 	}

@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -173,9 +172,9 @@ var policyRows = []policyRow{
 	{name: "nothing about scripts", policies: []string{"img-src 'none'; report-uri /r"},
 		ran: "attribute copied copied:style eval external handler hash inline inserted:external inserted:nonce nonce style", want: injected, loader: injected},
 	{name: "nonce", policies: []string{"script-src 'nonce-PAGE'"},
-		ran: "attribute copied copied:style image nonce style", want: injected, gzip: true},
+		ran: "attribute copied copied:style image nonce style", want: injected, loader: injected, gzip: true},
 	{name: "nonce and style nonce", policies: []string{"script-src 'nonce-PAGE'; style-src 'nonce-PAGE'"},
-		ran: "copied copied:style image nonce", want: injected},
+		ran: "copied copied:style image nonce", want: injected, loader: injected},
 	{name: "hash", policies: []string{"script-src 'sha256-HASH'"},
 		ran: "attribute hash image style", want: injected, loader: forbidden},
 	{name: "'unsafe-inline' alone", policies: []string{"script-src 'unsafe-inline'"},
@@ -183,7 +182,7 @@ var policyRows = []policyRow{
 	{name: "'unsafe-inline' and 'self'", policies: []string{"script-src 'self' 'unsafe-inline'"},
 		ran: "attribute copied copied:style external handler hash image inline inserted:external inserted:nonce nonce style", want: injected, loader: injected},
 	{name: "'unsafe-inline' with nonce", policies: []string{"script-src 'unsafe-inline' 'nonce-PAGE'"},
-		ran: "attribute copied copied:style image nonce style", want: injected},
+		ran: "attribute copied copied:style image nonce style", want: injected, loader: injected},
 	{name: "'unsafe-inline' with hash", policies: []string{"script-src 'unsafe-inline' 'sha256-HASH'"},
 		ran: "attribute hash image style", want: injected, loader: forbidden},
 	{name: "'unsafe-inline' with a nonce that is none", policies: []string{"script-src 'unsafe-inline' 'nonce-{0}'"},
@@ -201,7 +200,7 @@ var policyRows = []policyRow{
 	{name: "'unsafe-hashes'", policies: []string{"script-src 'unsafe-hashes' 'sha256-HANDLER'"},
 		ran: "attribute handler image style", want: injected, loader: forbidden},
 	{name: "'strict-dynamic' with nonce", policies: []string{"script-src 'strict-dynamic' 'nonce-PAGE'"},
-		ran: "attribute copied copied:style image inserted:nonce nonce style", want: injected},
+		ran: "attribute copied copied:style image inserted:nonce nonce style", want: injected, loader: injected},
 	{name: "'strict-dynamic' with hash", policies: []string{"script-src 'strict-dynamic' 'sha256-HASH'"},
 		ran: "attribute hash image style", want: injected, loader: forbidden},
 	{name: "script-src-elem", policies: []string{"script-src-elem 'self'"},
@@ -237,13 +236,15 @@ var policyRows = []policyRow{
 	{name: "report-only alone", reportOnly: []string{"script-src 'self'"},
 		ran: everything, want: injected, loader: injected, reported: []string{"report script-src-elem inline"}},
 	{name: "report-only beside an enforced one", policies: []string{"script-src 'nonce-PAGE'"}, reportOnly: []string{"script-src 'nonce-PAGE'; img-src 'none'"},
-		ran: "attribute copied copied:style image nonce style", want: injected},
+		ran: "attribute copied copied:style image nonce style", want: injected, reported: []string{"report script-src-elem inline"}},
 	{name: "meta", meta: "script-src 'self'",
 		ran: "attribute external image inserted:external style", want: injected, loader: injected},
 	{name: "meta beside a header", meta: "script-src 'self' 'unsafe-inline'", policies: []string{"default-src 'self' 'nonce-PAGE'"},
 		ran: "copied copied:style external image inserted:external inserted:nonce nonce", want: injected},
+	{name: "meta with a nonce", meta: "script-src 'nonce-PAGE'",
+		ran: "attribute copied copied:style image nonce style", want: injected},
 	{name: "upper case and odd white space", policies: []string{" ;; Script-Src\t'SELF'   'NONCE-PAGE' ;IMG-SRC   'NONE' ; "},
-		ran: "attribute copied copied:style external inserted:external inserted:nonce nonce style", want: injected},
+		ran: "attribute copied copied:style external inserted:external inserted:nonce nonce style", want: injected, loader: injected},
 	{name: "a directive twice", policies: []string{"script-src 'self'; script-src 'unsafe-inline'"},
 		ran: "attribute external image inserted:external style", want: injected, loader: injected},
 	{name: "sandbox", policies: []string{"sandbox; script-src 'self'"},
@@ -257,7 +258,7 @@ var policyRows = []policyRow{
 	{name: "require-trusted-types-for", policies: []string{"require-trusted-types-for 'script'"},
 		ran: "attribute copied:style external handler hash image inline nonce style", want: injected, loader: injected},
 	{name: "trusted-types", policies: []string{"trusted-types 'none'; require-trusted-types-for 'script'; script-src 'nonce-PAGE' 'strict-dynamic'"},
-		ran: "attribute copied:style image nonce style", want: injected},
+		ran: "attribute copied:style image nonce style", want: injected, loader: injected},
 
 	{name: "header", by: "header",
 		ran: "attribute external image inserted:external style", want: injected},
@@ -345,7 +346,7 @@ func TestPoliciesInChromium(t *testing.T) {
 	var caddyfile strings.Builder
 	caddyfile.WriteString(globals("") + "SITE {\n\trespond 404\n}\n")
 	site := func(lines ...string) string {
-		address := "http://" + anotherAddr(t, c)
+		address := "http://" + freeAddr(t)
 		fmt.Fprintf(&caddyfile, "%s {\n\t%s\n\treverse_proxy %s\n}\n", address, strings.Join(lines, "\n\t"), strings.TrimPrefix(upstream.URL, "http://"))
 		return address
 	}
@@ -364,20 +365,6 @@ func TestPoliciesInChromium(t *testing.T) {
 		t.Errorf("%v pages without loader were counted, want %d", n, forbids.Load())
 	}
 }
-
-// anotherAddr is an address beside those of c, if c is not nil.
-func anotherAddr(t testing.TB, c *caddy) string {
-	t.Helper()
-	for {
-		addr := freeAddr(t)
-		if _, taken := otherAddrs.LoadOrStore(addr, true); !taken && (c == nil || addr != c.admin && "http://"+addr != c.site) {
-			return addr
-		}
-	}
-}
-
-// otherAddrs have been given out: the same port may be free twice.
-var otherAddrs sync.Map
 
 func testPolicies(t *testing.T, b *browser.Browser, plain, with map[string]string, zipped, loading string, forbids *atomic.Int64) {
 	for _, row := range policyRows {

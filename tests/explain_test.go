@@ -70,6 +70,7 @@ var explanations = []explained{
 	{reason: "prefix_too_long", answer: answerPage("<!--" + strings.Repeat("long ", 16<<10) + "-->" + plainPage)},
 	{reason: "status", status: 404, answer: answerStatus(404)},
 	{reason: "status", site: "files", path: "/missing", status: 404}, // an error that no upstream gave
+	{reason: "no_content", site: "empty"},
 	{reason: "upgrade", site: "upgrade", status: 101},
 	{reason: "off", site: "off", answer: answerPage(plainPage)},
 	{reason: "nested", site: "nested", answer: answerPage(plainPage)},
@@ -110,10 +111,11 @@ func TestEveryAnswerSaysWhy(t *testing.T) {
 	for name, lines := range map[string]string{
 		"off":     campaignLines("cmp_off", "inject off", "debug") + "\n" + proxy,
 		"files":   campaignLines("cmp_files", "debug") + "\n\troot DIR\n\tfile_server\n",
+		"empty":   campaignLines("cmp_empty", "debug") + "\n",
 		"upgrade": campaignLines("cmp_upgrade", "debug") + "\n\trespond 101\n",
 		"nested":  campaignLines("cmp_outer") + "\n\thandle {\n\t" + campaignLines("cmp_nested", "debug") + "\n" + proxy + "\t}\n",
 	} {
-		url := "http://" + anotherAddr(t, first)
+		url := "http://" + freeAddr(t)
 		sites[name] = target{first, url, "cmp_" + name}
 		config += url + " {\n\t" + lines + "}\n"
 	}

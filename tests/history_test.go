@@ -87,7 +87,7 @@ func TestBackForwardCache(t *testing.T) {
 	c := newCaddy(t)
 	config := strings.Replace(globals(""), "auto_https off", "auto_https disable_redirects\n\tskip_install_trust", 1) + "SITE {\n\trespond 404\n}\n"
 	site := func(scheme, lines string) string {
-		_, port, _ := strings.Cut(anotherAddr(t, c), ":")
+		_, port, _ := strings.Cut(freeAddr(t), ":")
 		address := scheme + "://localhost:" + port
 		if scheme == "https" {
 			lines += "\n\ttls internal"

@@ -215,14 +215,23 @@ func (c *caddy) metric(name string) float64 {
 	return 0
 }
 
+// given are the addresses that freeAddr gave away: the system gives a port that
+// nobody listens on yet to the next who asks.
+var given sync.Map
+
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		l.Close()
+		if _, taken := given.LoadOrStore(addr, true); !taken {
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // eventually tries until there is no error.

@@ -1,14 +1,8 @@
 package inject
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 const cspHeader = "Content-Security-Policy"
-
-// reportOnlyHeader holds policies that forbid nothing and report all the same.
-const reportOnlyHeader = cspHeader + "-Report-Only"
 
 // amendCSP makes every enforced policy allow an inline script with our nonce,
 // and returns the header's new values and that nonce; nil ours means none. With
@@ -17,8 +11,6 @@ const reportOnlyHeader = cspHeader + "-Report-Only"
 //
 // A nonce that the policies have is not used for our script: a policy that is
 // set later, out of sight, can name ours only, and an element has one nonce.
-// Ours stands beside the page's in every list, so that a page's script that
-// copies the first nonce it finds in the document gets one that is as good.
 //
 // A policy that allows inline scripts by 'unsafe-inline' is not touched: a
 // nonce beside it would turn it off for the page's own scripts.
@@ -34,44 +26,15 @@ func amendCSP(values []string, ours func() string) (amended []string, nonce stri
 		return values, "", true
 	}
 	nonce = ours()
-	return eachPolicy(values, func(policy string) string {
-		return parsePolicy(besideNonces(policy, nonce)).allow(nonce)
-	}), nonce, true
-}
-
-// amendReportOnly keeps our script out of the reports of policies that go by
-// nonces. Others report it: they say what the page would have to change.
-func amendReportOnly(values []string, nonce string) []string {
-	if nonce == "" {
-		return values
-	}
-	return eachPolicy(values, func(policy string) string { return besideNonces(policy, nonce) })
-}
-
-// eachPolicy changes every policy of a header's values.
-func eachPolicy(values []string, change func(policy string) string) []string {
-	changed := make([]string, len(values))
+	amended = make([]string, len(values))
 	for i, value := range values {
 		policies := strings.Split(value, ",")
 		for j, policy := range policies {
-			policies[j] = change(policy)
+			policies[j] = parsePolicy(policy).allow(nonce)
 		}
-		changed[i] = strings.Join(policies, ",")
+		amended[i] = strings.Join(policies, ",")
 	}
-	return changed
-}
-
-// besideNonces adds nonce to each directive that has another. Nothing else
-// about the policy changes by it: what a nonce turns off is off already.
-func besideNonces(policy, nonce string) string {
-	directives := strings.Split(policy, ";")
-	for i, directive := range directives {
-		sources := sourceList(strings.Fields(directive))
-		if sources.nonced() && !sources.hasNonce(nonce) {
-			directives[i] = addSource(directive, nonce)
-		}
-	}
-	return strings.Join(directives, ";")
+	return amended, nonce, true
 }
 
 // addSource appends the nonce to a directive.
@@ -245,11 +208,6 @@ func hostMatches(source, host string, https bool) bool {
 		return strings.HasSuffix(host, "."+tail)
 	}
 	return source != "" && source == host
-}
-
-// nonced reports whether the list has a nonce.
-func (s sourceList) nonced() bool {
-	return slices.ContainsFunc(s, func(source string) bool { return nonceOf(source) != "" })
 }
 
 func (s sourceList) nonces() (all []string) {

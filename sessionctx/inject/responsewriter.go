@@ -11,7 +11,9 @@ import (
 type Options struct {
 	// Script appends the complete script element to dst. It has to be pure
 	// ASCII, to carry the attribute data-session-context and, unless it is "",
-	// the nonce. It is called once, and only for a page that gets it. Appending
+	// the nonce. Where that is ours the script should take it off itself, or a
+	// page that copies the first nonce it finds to scripts of its own would get
+	// one that its policy in a <meta> doesn't have. It is called once, and only for a page that gets it. Appending
 	// nothing lets the page go out untouched.
 	Script func(dst []byte, nonce string) []byte
 	// Nonce returns our own nonce for this page, the one the script carries. It
@@ -342,7 +344,7 @@ func (w *ResponseWriter) Abort() {
 		delete(h, "Content-Length")
 		delete(h, "Content-Encoding")
 	}
-	if held || w.phase == phaseHeader {
+	if held || w.phase == phaseHeader && w.outcome == Pending {
 		w.outcome = Aborted
 	}
 	w.enc.end()

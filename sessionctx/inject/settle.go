@@ -31,14 +31,13 @@ func (w *ResponseWriter) settle(at place, doc, rest []byte) error {
 // cannot.
 func (w *ResponseWriter) inject(out *buffer, doc []byte, at int) Reason {
 	h := w.Header()
-	policies, reportOnly := h[cspHeader], h[reportOnlyHeader]
+	policies := h[cspHeader]
 	var nonce string
 	var ok bool
 	if w.opts.Cacheable {
 		nonce, ok = loaderAllowed(policies, w.req.host, w.req.https)
 	} else {
 		policies, nonce, ok = amendCSP(policies, w.opts.Nonce)
-		reportOnly = amendReportOnly(reportOnly, nonce)
 	}
 	if !ok {
 		return CSP
@@ -55,9 +54,6 @@ func (w *ResponseWriter) inject(out *buffer, doc []byte, at int) Reason {
 
 	if len(policies) > 0 {
 		h[cspHeader] = policies
-	}
-	if len(reportOnly) > 0 {
-		h[reportOnlyHeader] = reportOnly
 	}
 	switch {
 	case w.enc.active():
