@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -63,7 +64,7 @@ type App struct {
 	origins     []string // of all campaigns that other sites may call from
 
 	cancel context.CancelFunc
-	held   *engine
+	held   atomic.Pointer[heldEngine]
 	ended  sync.WaitGroup
 }
 
@@ -242,9 +243,10 @@ func (a *App) Start() error {
 	}
 	// Rows from before the restart are delivered without waiting for a
 	// visitor, and this config's sink takes over from the last one's.
-	e := a.engine()
-	a.held = &e
-	e.outbox.configure(a)
+	h := &heldEngine{engine: a.newEngine()}
+	h.users.Store(1)
+	h.outbox.configure(a)
+	a.held.Store(h)
 	return nil
 }
 
@@ -258,9 +260,9 @@ func (a *App) Cleanup() error {
 		a.cancel()
 		a.ended.Wait()
 	}
-	if a.held != nil {
-		a.held.outbox.unconfigure(a)
-		a.held.release()
+	if h := a.held.Load(); h != nil {
+		h.outbox.unconfigure(a)
+		engine{held: h}.release()
 	}
 	if caddy.Exiting() {
 		closing.Wait()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -264,10 +265,43 @@ type engine struct {
 	store  *pooledStore
 
 	outboxKey, storeKey string
+	// held is whose hold on the pools this is a share of, if it isn't its own.
+	held *heldEngine
+}
+
+// heldEngine is the app's own hold, from Start to Cleanup, and those of the
+// requests that began in between. Cheaper than the pools: each page takes one.
+type heldEngine struct {
+	engine
+	users atomic.Int64
+}
+
+// share takes another hold, unless the last one was let go of.
+func (h *heldEngine) share() (engine, bool) {
+	for {
+		n := h.users.Load()
+		if n == 0 {
+			return engine{}, false
+		}
+		if h.users.CompareAndSwap(n, n+1) {
+			e := h.engine
+			e.held = h
+			return e, true
+		}
+	}
 }
 
 // engine takes hold of the app's outbox and store.
 func (a *App) engine() engine {
+	if h := a.held.Load(); h != nil {
+		if e, ok := h.share(); ok {
+			return e
+		}
+	}
+	return a.newEngine()
+}
+
+func (a *App) newEngine() engine {
 	e := engine{outboxKey: a.Outbox.Path, storeKey: a.storeKey}
 	// The constructors don't fail: what can't be opened is tried again.
 	box, _, _ := outboxes.LoadOrNew(e.outboxKey, func() (caddy.Destructor, error) {
@@ -301,6 +335,12 @@ func (a *App) engine() engine {
 // be left in a directory that no config uses any more, they are delivered
 // first.
 func (e engine) release() {
+	if e.held != nil {
+		if e.held.users.Add(-1) > 0 {
+			return
+		}
+		e = e.held.engine
+	}
 	rows := e.outbox.stranded()
 	if rows == 0 || caddy.Exiting() {
 		e.drop()

@@ -90,12 +90,12 @@ func (h *Handler) throughInjector(w http.ResponseWriter, r *http.Request, next c
 		}
 	}
 	iw = inject.NewResponseWriter(w, r, o)
-	restore := inject.PrepareRequest(r, o.Cacheable)
+	prepared := inject.PrepareRequest(r, o.Cacheable)
 	refused := false
 	defer func() {
 		// An error or a panic passes; what the error route sees of the
 		// request is what came in. Aborting what is closed does nothing.
-		restore()
+		prepared.Restore()
 		iw.Abort()
 		why := iw.Outcome()
 		if refused {

@@ -126,7 +126,9 @@ func (v *view) publishFacts() {
 	set("session.utm.term", f.Touch.UTM.Term)
 	set("session.utm.content", f.Touch.UTM.Content)
 	vars["session.bot.score"] = strconv.Itoa(f.Bot.Score)
-	vars["session.bot.verified"] = f.Bot.Verified
+	if f.Bot.Verified {
+		vars["session.bot.verified"] = true
+	}
 }
 
 // publishVisit sets what was decided about who the visitor is.

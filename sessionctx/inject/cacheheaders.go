@@ -44,8 +44,10 @@ func keepPrivate(h http.Header) {
 	if !strictEnough(h["Cache-Control"]) {
 		h["Cache-Control"] = []string{"private, no-cache"}
 	}
-	for _, ban := range sharedCacheBans {
-		h[ban.name] = []string{ban.value}
+	values := make([]string, len(sharedCacheBans))
+	for i, ban := range sharedCacheBans {
+		values[i] = ban.value
+		h[ban.name] = values[i : i+1 : i+1]
 	}
 }
 

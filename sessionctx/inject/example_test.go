@@ -19,7 +19,8 @@ func Example() {
 			upstream.ServeHTTP(w, r)
 			return
 		}
-		defer inject.PrepareRequest(r, false)()
+		prepared := inject.PrepareRequest(r, false)
+		defer prepared.Restore()
 		page := inject.NewResponseWriter(w, r, inject.Options{
 			Script: func(dst []byte, nonce string) []byte {
 				return fmt.Appendf(dst, "<script data-session-context=\"\" nonce=%q>hello()</script>", nonce)

@@ -91,37 +91,48 @@ func staticPath(p string) bool { return staticExtensions[strings.ToLower(path.Ex
 // whole page, uncompressed, rather than a part, a 304 or a 412. A page whose
 // validators reach the browser (Options.Cacheable) keeps its conditions.
 //
-// The func returned puts everything back; call it when the upstream is done.
-func PrepareRequest(r *http.Request, keepConditions bool) (restore func()) {
+// Restore of what is returned puts everything back; call it when the upstream
+// is done.
+func PrepareRequest(r *http.Request, keepConditions bool) Prepared {
 	if r.Header == nil {
 		r.Header = make(http.Header)
 	}
-	h := r.Header
-	names := preparedHeaders[:]
+	p := Prepared{header: r.Header, n: len(preparedHeaders)}
 	if keepConditions {
-		names = names[:3]
+		p.n = alwaysPrepared
 	}
 	// The slices may be shared with a clone of the request (a log's, say), so
 	// they are swapped, never edited.
-	var was [len(preparedHeaders)][]string
-	var had [len(preparedHeaders)]bool
-	for i, name := range names {
-		was[i], had[i] = h[name]
-		delete(h, name)
+	for i, name := range preparedHeaders[:p.n] {
+		p.was[i], p.had[i] = r.Header[name]
+		delete(r.Header, name)
 	}
-	h["Accept-Encoding"] = []string{"identity"}
-	return func() {
-		for i, name := range names {
-			if had[i] {
-				h[name] = was[i]
-			} else {
-				delete(h, name)
-			}
+	r.Header["Accept-Encoding"] = []string{"identity"}
+	return p
+}
+
+// Prepared is a request's header as it came.
+type Prepared struct {
+	header http.Header
+	n      int // of preparedHeaders
+	was    [len(preparedHeaders)][]string
+	had    [len(preparedHeaders)]bool
+}
+
+// Restore puts it back.
+func (p *Prepared) Restore() {
+	for i, name := range preparedHeaders[:p.n] {
+		delete(p.header, name)
+		if p.had[i] {
+			p.header[name] = p.was[i]
 		}
 	}
 }
 
-// preparedHeaders begin with the three that are never left alone.
+// alwaysPrepared is how many of preparedHeaders are never left alone.
+const alwaysPrepared = 3
+
+// preparedHeaders begin with those that are never left alone.
 var preparedHeaders = [...]string{
 	"Accept-Encoding", "Range", "If-Range",
 	"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since",

@@ -83,7 +83,7 @@ func TestPrepareRequestRestores(t *testing.T) {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header = original.Clone()
 		held := r.Header["Accept-Encoding"]
-		restore := PrepareRequest(r, keep)
+		prepared := PrepareRequest(r, keep)
 
 		want := http.Header{"Accept-Encoding": {"identity"}, "Cookie": {"a=b"}}
 		if keep {
@@ -99,8 +99,8 @@ func TestPrepareRequestRestores(t *testing.T) {
 		}
 		r.Header.Set("If-Match", "set by a handler")
 		r.Header.Set("X-Other", "set by a handler")
-		restore()
-		restore()
+		prepared.Restore()
+		prepared.Restore()
 		want = original.Clone()
 		want.Set("X-Other", "set by a handler")
 		if keep {
@@ -114,11 +114,11 @@ func TestPrepareRequestRestores(t *testing.T) {
 
 func TestPrepareRequestWithoutHeader(t *testing.T) {
 	r := &http.Request{}
-	restore := PrepareRequest(r, false)
+	prepared := PrepareRequest(r, false)
 	if r.Header.Get("Accept-Encoding") != "identity" {
 		t.Error("identity not asked for")
 	}
-	restore()
+	prepared.Restore()
 	if len(r.Header) != 0 {
 		t.Error(r.Header)
 	}

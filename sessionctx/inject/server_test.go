@@ -18,8 +18,8 @@ import (
 func serve(t *testing.T, upstream http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		restore := PrepareRequest(r, false)
-		defer restore()
+		prepared := PrepareRequest(r, false)
+		defer prepared.Restore()
 		iw := NewResponseWriter(w, r, Options{Script: appendTestScript})
 		defer iw.Abort()
 		upstream(iw, r)

@@ -77,7 +77,6 @@ func (e *Embedded) submit(ctx context.Context, ops ...*op) error {
 // put adds a write that nobody waits for. False: there is no room, or the
 // store is closed.
 func (e *Embedded) put(name string, value []byte, expiry int64) bool {
-	value = append([]byte{}, value...)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	old := e.overlay[name]
@@ -282,7 +281,7 @@ func (e *Embedded) transact(g *group, sweep bool) (more bool, err error) {
 }
 
 // apply does one write. It may be run again on another file.
-func (e *Embedded) apply(t table, o *op, now int64) (damaged uint64, err error) {
+func (e *Embedded) apply(t *table, o *op, now int64) (damaged uint64, err error) {
 	switch o.kind {
 	case opPut:
 		if o.expiry <= now {

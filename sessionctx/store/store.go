@@ -45,7 +45,8 @@ type Store interface {
 	// and has none, or ErrUnavailable if it cannot answer.
 	Get(ctx context.Context, key string) ([]byte, error)
 
-	// Put stores value under key, in place of what stands there, for ttl. It
+	// Put stores value under key, in place of what stands there, for ttl. The
+	// store keeps value: it must not change any more. It
 	// never waits for I/O: the value is visible to this process at once, and
 	// written shortly after. A crash before that loses it. When too many wait,
 	// it is dropped and counted in Stats.Dropped.

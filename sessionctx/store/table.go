@@ -37,33 +37,35 @@ const (
 type table struct {
 	entries, due *bolt.Bucket
 	names        map[int64][]string // to be listed by finish
+	key          []byte             // a name as bytes; bbolt keeps a copy
 }
 
-func openTable(tx *bolt.Tx) table {
-	return table{tx.Bucket(entriesBucket), tx.Bucket(dueBucket), map[int64][]string{}}
+func openTable(tx *bolt.Tx) *table {
+	return &table{entries: tx.Bucket(entriesBucket), due: tx.Bucket(dueBucket), names: map[int64][]string{}}
 }
 
 func dueTime(expiry int64) int64 {
 	return (expiry + expiryStep - 1) / expiryStep * expiryStep
 }
 
-func (t table) write(name string, record []byte, expiry int64) error {
+func (t *table) write(name string, record []byte, expiry int64) error {
 	due := dueTime(expiry)
+	t.key = append(t.key[:0], name...)
 	// What is due at the same time is listed there: whoever empties a list
 	// finds all its entries over.
-	old := t.entries.Get([]byte(name))
+	old := t.entries.Get(t.key)
 	if old == nil || dueTime(expiryOf(old)) != due || verify(name, old) != nil {
 		t.names[due] = append(t.names[due], name)
 	}
-	return t.entries.Put([]byte(name), record)
+	return t.entries.Put(t.key, record)
 }
 
-func (t table) remove(name string) error {
+func (t *table) remove(name string) error {
 	return t.entries.Delete([]byte(name))
 }
 
 // finish lists the names that were written.
-func (t table) finish() error {
+func (t *table) finish() error {
 	for due, names := range t.names {
 		for len(names) > 0 {
 			n := min(len(names), dueNames)
@@ -88,7 +90,7 @@ func (t table) finish() error {
 
 // sweep removes entries whose time is over, and those that do not verify, as
 // nobody will ever be shown them. more: it stopped at the limit.
-func (t table) sweep(now int64, limit int) (removed int, more bool, err error) {
+func (t *table) sweep(now int64, limit int) (removed int, more bool, err error) {
 	var lists [][]byte
 	var names []string
 	c := t.due.Cursor()

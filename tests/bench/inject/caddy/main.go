@@ -43,9 +43,9 @@ func (injector) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		return next.ServeHTTP(w, r)
 	}
 	iw := inject.NewResponseWriter(w, r, inject.Options{Script: script})
-	restore := inject.PrepareRequest(r, false)
+	prepared := inject.PrepareRequest(r, false)
 	defer func() {
-		restore()
+		prepared.Restore()
 		iw.Abort()
 	}()
 	if err := next.ServeHTTP(iw, r); err != nil {
