@@ -134,7 +134,8 @@ func (w *ResponseWriter) typed(contentType string) {
 	}
 	if why == Head {
 		w.describe(h)
-		delete(h, "Content-Length")
+		// Nil, not missing: HTTP/3's server would make up a length of 0.
+		h["Content-Length"] = nil
 		if coding, _ := contentCoding(h); coding != "" {
 			delete(h, "Content-Encoding")
 		}
