@@ -61,7 +61,7 @@ func TestLockStep(t *testing.T) {
 		{"page", "text/html; charset=utf-8", open, nil, pieces, "injected", nil},
 		{"page with its charset in it", "text/html", strings.Replace(open, "<title>", `<meta charset="utf-8"><title>`, 1), nil, pieces, "injected", nil},
 		{"page of XHTML", "application/xhtml+xml; charset=utf-8", `<html xmlns="http://www.w3.org/1999/xhtml"><head><title>x</title></head><body>`, nil, pieces, "injected", nil},
-		{"page without a type", "", open + strings.Repeat(" ", 1024), nil, pieces, "injected", nil},
+		{"page without a type", "", open, nil, pieces, "injected", nil},
 		{"page that is not to be changed", "text/html", open, []string{"Cache-Control", "no-transform"}, pieces, "no_transform", nil},
 		{"incremental page", "text/html", open, []string{"Incremental", "?1"}, pieces, "incremental", nil},
 		{"download", "text/html", open, []string{"Content-Disposition", "attachment"}, pieces, "attachment", nil},
