@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and Go does not bring: a C compiler (the race
-# detector's), Redis, and a browser. Installs nothing when all is there.
+# detector's), Redis, PHP's FastCGI server, and a browser. Installs nothing when
+# all is there.
 set -euo pipefail
 
 has() {
@@ -27,6 +28,8 @@ need() { # need <words> <packages> <programs, one of which will do>
 }
 need "a C compiler" "gcc libc6-dev" "${CC:-cc}" gcc clang
 need "redis-server (Redis 7 or newer)" "redis-server" redis-server
+# Debian has it by its version only.
+need "php-fpm" "php-fpm" php-fpm php-fpm8.5 php-fpm8.4 php-fpm8.3 php-fpm8.2
 need "Chromium, as chromium in the PATH" "chromium" chromium
 
 [ "${#missing[@]}" -eq 0 ] && exit 0
