@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and Go does not bring: a C compiler (the race
-# detector's), Redis, nginx, a browser, and Node.js with the HTML parser that
-# judges pages; or, with the argument bench, what the benchmarks need. Installs nothing
-# when all is there.
+# detector's), Redis, nginx, PHP's FastCGI server, a browser, and Node.js with
+# the HTML parser that judges pages; or, with the argument bench, what the
+# benchmarks need. Installs nothing when all is there.
 set -euo pipefail
 what=${1:-tests}
 
@@ -33,6 +33,8 @@ tests)
 	need "a C compiler" "gcc libc6-dev" "${CC:-cc}" gcc clang
 	need "redis-server (Redis 7 or newer)" "redis-server" redis-server
 	need "nginx" "nginx-light" nginx
+	# Debian has it by its version only.
+	need "php-fpm" "php-fpm" php-fpm php-fpm8.5 php-fpm8.4 php-fpm8.3 php-fpm8.2
 	need "Chromium, as chromium in the PATH" "chromium" chromium
 	need "Node.js 18 or newer" "nodejs" node
 	need "npm" "npm" npm

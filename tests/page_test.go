@@ -1,11 +1,9 @@
 package tests
 
 import (
-	"bufio"
 	"compress/gzip"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -179,127 +177,6 @@ func decode(t testing.TB, res *http.Response, body string) string {
 		t.Fatal(err)
 	}
 	return string(b)
-}
-
-// TestStreams: what the upstream wrote is with the client at once, and an
-// upstream that dies shows as an incomplete answer.
-func TestStreams(t *testing.T) {
-	t.Parallel()
-	release := make(chan struct{})
-	t.Cleanup(func() {
-		select {
-		case <-release:
-		default:
-			close(release) // a failure must not leave the upstream waiting
-		}
-	})
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Without a charset up to 1,024 bytes are held to look for one.
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		switch r.URL.Path {
-		case "/stall":
-			io.WriteString(w, "<html><head><title>early</title></head><body>before the stall")
-			w.(http.Flusher).Flush()
-			<-release
-			io.WriteString(w, " after it</body></html>")
-		case "/dies":
-			io.WriteString(w, "<html><head></head><body>then")
-			w.(http.Flusher).Flush()
-			panic(http.ErrAbortHandler)
-		case "/events":
-			w.Header().Set("Content-Type", "text/event-stream")
-			fmt.Fprint(w, "data: 1\n\n")
-			w.(http.Flusher).Flush()
-			<-release
-			fmt.Fprint(w, "data: 2\n\n")
-		}
-	}))
-	t.Cleanup(upstream.CloseClientConnections)
-	c := startCaddy(t, globals("")+`
-SITE {
-	encode gzip
-	`+campaignBlock+`
-	reverse_proxy `+strings.TrimPrefix(upstream.URL, "http://")+`
-}
-`)
-	open := func(path string) (*http.Response, *bufio.Reader) {
-		req, _ := http.NewRequest("GET", c.site+path, nil)
-		req.Header.Set("Accept", "text/html")
-		res, err := (&http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableCompression: true}}).Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { res.Body.Close() })
-		return res, bufio.NewReader(res.Body)
-	}
-	_, stall := open("/stall")
-	head, err := readUntil(stall, "before the stall")
-	if err != nil || !strings.Contains(head, "data-session-context") {
-		t.Errorf("before the stall: %q, %v", head, err)
-	}
-	_, events := open("/events")
-	if line, err := events.ReadString('\n'); line != "data: 1\n" {
-		t.Errorf("the first event: %q, %v", line, err)
-	}
-	close(release)
-	if rest, err := io.ReadAll(stall); err != nil || string(rest) != " after it</body></html>" {
-		t.Errorf("after the stall: %q, %v", rest, err)
-	}
-	_, dies := open("/dies")
-	if b, err := io.ReadAll(dies); err == nil {
-		t.Errorf("an answer that was cut off looks whole: %q", b)
-	}
-}
-
-func readUntil(r *bufio.Reader, mark string) (string, error) {
-	var b strings.Builder
-	for !strings.HasSuffix(b.String(), mark) {
-		c, err := r.ReadByte()
-		if err != nil {
-			return b.String(), err
-		}
-		b.WriteByte(c)
-	}
-	return b.String(), nil
-}
-
-// TestUpgrade: a connection that becomes something else passes untouched.
-func TestUpgrade(t *testing.T) {
-	t.Parallel()
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, rw, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer conn.Close()
-		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n")
-		line, _ := rw.ReadString('\n')
-		fmt.Fprint(conn, "echo "+line)
-	}))
-	defer upstream.Close()
-	c := startCaddy(t, globals("")+`
-SITE {
-	`+campaignBlock+`
-	reverse_proxy `+strings.TrimPrefix(upstream.URL, "http://")+`
-}
-`)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(c.site, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/html\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-	r := bufio.NewReader(conn)
-	res, err := http.ReadResponse(r, nil)
-	if err != nil || res.StatusCode != 101 {
-		t.Fatalf("%v %v", res, err)
-	}
-	fmt.Fprint(conn, "hello\n")
-	if line, err := r.ReadString('\n'); line != "echo hello\n" {
-		t.Errorf("%q, %v", line, err)
-	}
 }
 
 // TestRoutingByDecision: what was decided routes the page, `{uri}` and the

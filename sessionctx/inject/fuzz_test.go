@@ -1,10 +1,13 @@
 package inject
 
 import (
+	"bytes"
 	"fmt"
+	"math/bits"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -115,6 +118,137 @@ func FuzzEncoded(f *testing.F) {
 			}
 		}
 		_ = w.Close()
+	})
+}
+
+// FuzzAnswer varies what is around the bytes: method, status, coding, length,
+// flushes, writes and ReadFrom. What comes out is the answer and at most one
+// script, no more than 64 KiB of a page are ever held, and nothing behind the
+// script.
+func FuzzAnswer(f *testing.F) {
+	codingNames := []string{"", "", "gzip", "br", "zstd", "deflate zlib", "deflate raw"}
+	statuses := []int{0, 200, 201, 203, 206, 301, 404, 500}
+	contentTypes := []string{"text/html; charset=utf-8", "text/html", "application/xhtml+xml", ""}
+	for i := range codingNames {
+		for k := range statuses {
+			f.Add([]byte("<!doctype html><html><head><title>x</title></head><body>y</body></html>"), 0, uint64(0x1234567890abcdef), uint32(i|k<<3|i<<6))
+		}
+		f.Add([]byte(`<html xmlns="http://www.w3.org/1999/xhtml"><head><meta charset="big5"></head>`), 100, uint64(7), uint32(i|0x80))
+		f.Add([]byte("<!-- a comment --><head>"), 70<<10, uint64(1), uint32(i|0x200))
+	}
+	f.Fuzz(func(t *testing.T, doc []byte, padding int, ops uint64, options uint32) {
+		if bytes.Contains(doc, []byte("window.x=1")) || padding < 0 || padding > 200<<10 {
+			t.Skip()
+		}
+		// White space in front, which is held like the rest.
+		body := strings.Repeat(" ", padding) + string(doc)
+		coding := codingNames[int(options&7)%len(codingNames)]
+		status := statuses[options>>3&7]
+		contentType := contentTypes[options>>6&3]
+		sized, head := options&0x100 != 0, options&0x200 != 0
+		o := Options{Script: appendTestScript, Cacheable: options&0x400 != 0, AnyStatus: options&0x800 != 0}
+		raw := body
+		if coding != "" {
+			raw = compress(t, coding, body)
+		}
+
+		a := &answer{ResponseRecorder: httptest.NewRecorder()}
+		r := mustRequest()
+		if head {
+			r.Method = http.MethodHead
+		}
+		headers := 0
+		o.OnHeader = func(http.Header, bool) { headers++ }
+		w := NewResponseWriter(a, r, o)
+		h := w.Header()
+		if contentType != "" {
+			h.Set("Content-Type", contentType)
+		}
+		if coding != "" {
+			name, _, _ := strings.Cut(coding, " ")
+			h.Set("Content-Encoding", name)
+		}
+		if sized {
+			h.Set("Content-Length", strconv.Itoa(len(raw)))
+		}
+		h.Set("ETag", `"1"`)
+		sent := h.Clone()
+		if status != 0 {
+			w.WriteHeader(status)
+		}
+		in, flushed := 0, 0
+		for rest := raw; rest != ""; ops = bits.RotateLeft64(ops*0x9e3779b97f4a7c15+1, 7) {
+			n := min(len(rest), 1+int(ops>>8&0x3fff)>>(ops>>24&15))
+			var err error
+			if ops&3 == 0 {
+				_, err = w.ReadFrom(strings.NewReader(rest[:n]))
+			} else {
+				_, err = w.Write([]byte(rest[:n]))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, rest = in+n, rest[n:]
+			if ops&0xc == 0 {
+				before := a.flushes
+				_ = w.FlushError()
+				flushed++
+				if w.Outcome() != Pending && a.flushes == before {
+					t.Fatalf("a flush is lost, outcome %s", w.Outcome())
+				}
+			}
+			if coding == "" {
+				out := a.Body.Len()
+				if w.Outcome() == Injected {
+					out -= len(testScript)
+				}
+				if held := in - out; held > maxPrefix || held > 0 && w.Outcome() != Pending {
+					t.Fatalf("%d bytes are held, outcome %q", held, w.Outcome())
+				}
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.Abort() // after Close it does nothing
+
+		injected := w.Outcome() == Injected
+		want := raw
+		if injected {
+			want = body
+			if n := strings.Count(a.body(), testScript); n != 1 {
+				t.Fatalf("%d scripts", n)
+			}
+		}
+		if got := strings.Replace(a.body(), testScript, "", 1); got != want {
+			t.Fatalf("%s: %q became %q", w.Outcome(), want, got)
+		}
+		if flushed > 0 && raw != "" && a.flushes == 0 && w.Outcome() != NoContent {
+			t.Fatalf("%d flushes are lost, outcome %s", flushed, w.Outcome())
+		}
+		if written := raw != "" || status != 0; written != (headers == 1) || headers > 1 || len(a.status) > 1 {
+			t.Fatalf("the header went out %d times: %v", headers, a.status)
+		}
+		if status != 0 && a.status[0] != status {
+			t.Fatalf("status %d became %v", status, a.status)
+		}
+		if head && injected || status > 299 && injected && !o.AnyStatus {
+			t.Fatalf("injected, status %d", status)
+		}
+		switch length := h.Get("Content-Length"); {
+		case injected && (coding != "" || !sized):
+			if length != "" || h.Get("Content-Encoding") != "" {
+				t.Fatalf("header %v", h)
+			}
+		case injected && length != strconv.Itoa(a.Body.Len()):
+			t.Fatalf("Content-Length %s for %d bytes", length, a.Body.Len())
+		case injected || w.Outcome() == Head:
+			if got := h.Get("ETag") != ""; got != o.Cacheable {
+				t.Fatalf("header %v", h)
+			}
+		case length != sent.Get("Content-Length") || h.Get("Content-Encoding") != sent.Get("Content-Encoding") || h.Get("ETag") == "":
+			t.Fatalf("%s: header %v became %v", w.Outcome(), sent, h)
+		}
 	})
 }
 

@@ -46,7 +46,7 @@ type ResponseWriter struct {
 	phase   phase
 	status  int
 	outcome Reason
-	flush   bool // the upstream flushed while we held
+	flush   bool // the upstream flushed while we held back
 	length  int64
 	written int64
 
@@ -137,7 +137,8 @@ func (w *ResponseWriter) typed(contentType string) {
 	}
 	if why == Head {
 		w.describe(h)
-		delete(h, "Content-Length")
+		// Nil, not missing: HTTP/3's server would make up a length of 0.
+		h["Content-Length"] = nil
 		if coding, _ := contentCoding(h); coding != "" {
 			delete(h, "Content-Encoding")
 		}
@@ -197,7 +198,7 @@ func (w *ResponseWriter) Write(p []byte) (int, error) {
 			return accepted(p, err)
 		}
 	}
-	if w.phase == phasePass && !w.enc.active() {
+	if w.phase == phasePass && !w.enc.active() && !w.flush {
 		return w.send(p)
 	}
 	return accepted(p, w.body(p))
@@ -209,8 +210,7 @@ func (w *ResponseWriter) body(p []byte) error {
 	case w.enc.active():
 		return w.decode(p)
 	case w.phase == phasePass:
-		_, err := w.send(p)
-		return err
+		return w.sendAll(p, nil)
 	}
 	return w.hold(p)
 }
@@ -275,18 +275,19 @@ func (w *ResponseWriter) letGo() {
 	w.held = nil
 }
 
-// FlushError is for http.ResponseController. While a page is held the flush is
-// remembered.
+// FlushError is for http.ResponseController. While a page is held, or its type
+// not known, the flush is remembered.
 func (w *ResponseWriter) FlushError() error {
 	if w.phase == phaseHeader {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.phase == phaseSniff {
+	if w.phase == phaseSniff && w.held != nil {
 		if err := w.endSniff(); err != nil {
 			return err
 		}
 	}
-	if w.phase == phaseHold {
+	// A proxy may flush the header before it has a byte to tell the type from.
+	if w.phase == phaseHold || w.phase == phaseSniff {
 		w.flush = true
 		return nil
 	}

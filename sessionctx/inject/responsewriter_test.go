@@ -188,19 +188,46 @@ func TestSniffingAsTheServerWould(t *testing.T) {
 		})
 	}
 	got := exchange{handler: func(w http.ResponseWriter) {
-		_ = http.NewResponseController(w).Flush()
-		_, _ = io.WriteString(w, "<head>x")
-	}}.run(t)
-	if got.flushes != 1 || got.outcome != NotHTML || got.body() != "<head>x" {
-		t.Errorf("flush before the first byte: %d, %s, %q", got.flushes, got.outcome, got.body())
-	}
-	got = exchange{handler: func(w http.ResponseWriter) {
 		_, _ = io.WriteString(w, "<head>")
 		_ = http.NewResponseController(w).Flush()
 		_, _ = io.WriteString(w, "x")
 	}}.run(t)
 	if got.flushes != 1 || got.outcome != Injected {
 		t.Errorf("flush after the first bytes: %d, %s, %q", got.flushes, got.outcome, got.body())
+	}
+}
+
+// A proxy flushes the header of a stream at once, at times before the first
+// byte: that must not decide about the type.
+func TestFlushBeforeTheTypeIsKnown(t *testing.T) {
+	for _, test := range []struct {
+		name, body, want string
+		outcome          Reason
+	}{
+		{"page", "<!doctype html><head><title>x", "<!doctype html><head>" + testScript + "<title>x", Injected},
+		{"text", "hello", "hello", NotHTML},
+		{"much text", strings.Repeat("x", 2*sniffLen), strings.Repeat("x", 2*sniffLen), NotHTML},
+		{"nothing", "", "", NotHTML},
+	} {
+		for _, between := range []bool{false, true} {
+			t.Run(test.name+map[bool]string{true: ", flushed again"}[between], func(t *testing.T) {
+				got := exchange{handler: func(w http.ResponseWriter) {
+					rc := http.NewResponseController(w)
+					w.WriteHeader(http.StatusOK)
+					_ = rc.Flush()
+					_, _ = io.WriteString(w, test.body)
+					if between {
+						_ = rc.Flush()
+					}
+				}}.run(t)
+				if got.body() != test.want || got.outcome != test.outcome {
+					t.Errorf("%s, %q", got.outcome, got.body())
+				}
+				if len(test.body) > sniffLen && got.flushes == 0 {
+					t.Error("the flush is lost")
+				}
+			})
+		}
 	}
 }
 

@@ -154,6 +154,53 @@ func TestServerEarlyHintsAndTrailers(t *testing.T) {
 	})
 }
 
+// An application server within the same process sends hints and its header
+// before it has a page, and then writes byte by byte.
+func TestServerEarlyFlush(t *testing.T) {
+	const doc = "<!doctype html><html><head><title>x</title></head><body>y</body></html>"
+	at := strings.Index(doc, "<title>") + len("<title>")
+	next := make(chan struct{})
+	bothProtocols(t, func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		w.Header().Set("Link", "</a.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.WriteHeader(http.StatusOK)
+		_ = rc.Flush()
+		for i := range len(doc) {
+			_, _ = io.WriteString(w, doc[i:i+1])
+			if err := rc.Flush(); err != nil {
+				t.Error(err)
+			}
+			if i < at {
+				continue
+			}
+			select {
+			case <-next:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}, func(t *testing.T, s *httptest.Server) {
+		res, err := s.Client().Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		head := strings.Replace(doc[:at], "<head>", "<head>"+testScript, 1)
+		got := make([]byte, len(head))
+		if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != head {
+			t.Fatalf("%q, %v", got, err)
+		}
+		for i := at; i < len(doc); i++ {
+			if _, err := io.ReadFull(res.Body, got[:1]); err != nil || got[0] != doc[i] {
+				t.Fatalf("%q, %v; want %q", got[:1], err, doc[i])
+			}
+			next <- struct{}{}
+		}
+	})
+}
+
 func TestServerIncompleteAnswers(t *testing.T) {
 	gz := func(w http.ResponseWriter, upto int) {
 		body := compress(t, "gzip", string(benchPage(100<<10)))
