@@ -48,6 +48,20 @@ func (d *document) look(doc []byte, last bool) place {
 	return d.place
 }
 
+// hurry is look's answer for an upstream that flushes: it may pause for long,
+// and browsers show what they have. Behind the head no declaration of an
+// encoding is waited for. Within it one is: the script in front would move it
+// out of some browsers' sight.
+func (d *document) hurry() place {
+	if d.prescan && d.pre.headOver {
+		d.prescan = false
+	}
+	if d.prescan {
+		return place{}
+	}
+	return d.place
+}
+
 func (d *document) scan(doc []byte, last bool) (p place) {
 	full := len(doc) >= maxPrefix
 	if d.isXML {

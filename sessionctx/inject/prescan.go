@@ -16,6 +16,9 @@ type prescanner struct {
 	pos     int
 	started bool
 	raw     string // the element whose text we are in
+	// headOver is whether a tag was met that says so: what declares an encoding
+	// stands before that.
+	headOver bool
 }
 
 // scan returns the label's encoding as soon as it is certain, or done with no
@@ -58,6 +61,7 @@ func (p *prescanner) scan(doc []byte, last bool) (name string, done bool) {
 			break
 		}
 		p.raw = rawText(rest)
+		p.headOver = p.headOver || endsHead(rest)
 		if found != "" {
 			return found, true
 		}
@@ -121,6 +125,14 @@ func tagNameOf(b []byte) []byte {
 		}
 	}
 	return b
+}
+
+// endsHead reports whether the tag that b begins with says that the head is
+// over. Tags that only imply it don't count: pages in use have declarations
+// behind such.
+func endsHead(b []byte) bool {
+	name := tagNameOf(b[1:])
+	return equalFold(name, "/head") || equalFold(name, "body") || equalFold(name, "frameset")
 }
 
 // rawText is the name of the element that the tag b begins with opens, if no

@@ -151,8 +151,10 @@ func (w *ResponseWriter) typed(contentType string) {
 	w.doc.isXML = isXML
 	w.doc.declared = charset
 	w.doc.prescan = !isXML && charset == ""
-	if n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 63); err == nil {
-		w.length = n
+	if length := h.Get("Content-Length"); length != "" {
+		if n, err := strconv.ParseInt(length, 10, 63); err == nil {
+			w.length = n
+		}
 	}
 	if coding, _ := contentCoding(h); coding != "" {
 		w.enc.begin(coding, w.decoded)
@@ -275,8 +277,8 @@ func (w *ResponseWriter) letGo() {
 	w.held = nil
 }
 
-// FlushError is for http.ResponseController. While a page is held, or its type
-// not known, the flush is remembered.
+// FlushError is for http.ResponseController. While a page has to be held, or its
+// type is not known, the flush is remembered.
 func (w *ResponseWriter) FlushError() error {
 	if w.phase == phaseHeader {
 		w.WriteHeader(http.StatusOK)
@@ -286,9 +288,19 @@ func (w *ResponseWriter) FlushError() error {
 			return err
 		}
 	}
-	// A proxy may flush the header before it has a byte to tell the type from.
-	if w.phase == phaseHold || w.phase == phaseSniff {
+	switch w.phase {
+	case phaseSniff:
+		// A proxy may flush the header before it has a byte to tell the type from.
 		w.flush = true
+		return nil
+	case phaseHold:
+		w.flush = true
+		if w.held == nil || w.enc.active() {
+			return nil
+		}
+		if place := w.doc.hurry(); place.known() {
+			return w.settle(place, w.held.b, nil)
+		}
 		return nil
 	}
 	return http.NewResponseController(w.inner).Flush()

@@ -135,6 +135,45 @@ func TestContentLengthIsCorrected(t *testing.T) {
 	}
 }
 
+// TestFlushBehindTheHead: where no encoding is named, a flush within the head
+// waits for what may name one, and a flush behind it doesn't.
+func TestFlushBehindTheHead(t *testing.T) {
+	for name, c := range map[string]struct {
+		before  string
+		waits   bool
+		charset string // of the Content-Type, with what comes later
+	}{
+		"no head yet":            {"<html>", true, "; charset=windows-1251"},
+		"in the head":            {"<head><title></head>", true, "; charset=windows-1251"},
+		"in a comment":           {"<head><!-- </head><body> ", true, ""},
+		"tags that imply a body": {"<head><title>x</title><div>", true, "; charset=windows-1251"},
+		"behind the head":        {"<head></HEAD >", false, ""},
+		"in the body":            {"<head><body class=x>", false, ""},
+		"in frames":              {"<head><frameset>", false, ""},
+		"with an encoding":       {"<head><meta charset=koi8-r>", false, "; charset=koi8-r"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := exchange{header: header("Content-Type", "text/html"), handler: func(w http.ResponseWriter) {
+				a := w.(*ResponseWriter).Unwrap().(*answer)
+				_, _ = io.WriteString(w, c.before)
+				if err := http.NewResponseController(w).Flush(); err != nil {
+					t.Error(err)
+				}
+				if waits := len(a.writes) == 0; waits != c.waits {
+					t.Errorf("after the flush %d writes", len(a.writes))
+				}
+				_, _ = io.WriteString(w, "</title><meta charset=windows-1251>later")
+			}}.run(t)
+			if have := got.Header().Get("Content-Type"); have != "text/html"+c.charset || got.outcome != Injected {
+				t.Errorf("%s as %q", got.outcome, have)
+			}
+			if plain := strings.Replace(got.body(), testScript, "", 1); plain != c.before+"</title><meta charset=windows-1251>later" {
+				t.Error(plain)
+			}
+		})
+	}
+}
+
 func TestFlushWaitsForThePlace(t *testing.T) {
 	got := exchange{header: htmlHeader, handler: func(w http.ResponseWriter) {
 		a := w.(*ResponseWriter).Unwrap().(*answer)
