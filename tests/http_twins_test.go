@@ -41,7 +41,6 @@ func startTwins(t testing.TB, global, site string, prepare func(c *caddy)) *twin
 		prepare(c)
 	}
 	bare := "http://" + freeAddr(t)
-	// Both look into the same DIR, and say so in the log.
 	options := strings.Replace(globals(""), "\tadmin ADMIN\n", "\tadmin ADMIN\n\tgrace_period 1s\n\t"+global+"\n", 1)
 	c.write(options +
 		"\nSITE {\n" + strings.ReplaceAll(site, "MODULE", campaignBlock) + "\n}\n" +
