@@ -82,6 +82,7 @@ func startProtocols(t testing.TB) (plain, secure *twins) {
 	c.write(config)
 	c.start()
 	noPanics(t, c)
+	waitKeys(t, c)
 	waitServing(t, plain.bare)
 	for _, origin := range []string{secure.with, secure.bare} {
 		// The certificate may come after the port opens.

@@ -157,6 +157,7 @@ func TestHeadLeavesNoTrace(t *testing.T) {
 	c.write(globals(tinybirdSink(tb)) + "\nSITE {\n\tencode gzip\n\t" + campaignBlock + "\n\troot DIR/www\n\tfile_server {\n\t\tprecompressed gzip\n\t}\n}\n")
 	writePage(t, c, "page.html.gz", encoded(t, "gzip", longPage))
 	c.start()
+	waitKeys(t, c)
 	noPanics(t, c)
 	client := plainClient(t)
 	for _, header := range [][]string{

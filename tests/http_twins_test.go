@@ -41,13 +41,13 @@ func startTwins(t testing.TB, global, site string, prepare func(c *caddy)) *twin
 		prepare(c)
 	}
 	bare := "http://" + freeAddr(t)
-	// Both look into the same DIR, and say so in the log.
 	options := strings.Replace(globals(""), "\tadmin ADMIN\n", "\tadmin ADMIN\n\tgrace_period 1s\n\t"+global+"\n", 1)
 	c.write(options +
 		"\nSITE {\n" + strings.ReplaceAll(site, "MODULE", campaignBlock) + "\n}\n" +
 		bare + " {\n" + strings.ReplaceAll(site, "MODULE", "") + "\n}\n")
 	c.start()
 	waitServing(t, bare)
+	waitKeys(t, c)
 	noPanics(t, c)
 	return &twins{t: t, c: c, with: c.site, bare: bare}
 }
@@ -62,6 +62,23 @@ func waitServing(t testing.TB, origin string) {
 			conn.Close()
 		}
 		return err
+	})
+}
+
+// waitKeys waits for the key ring: on a busy machine the first page may be
+// asked for before it is there, and goes out untouched then.
+func waitKeys(t testing.TB, c *caddy) {
+	t.Helper()
+	eventually(t, 30*time.Second, "the key ring is there", func() error {
+		res, err := http.Get(c.site + "/client-api/v1/session/context")
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		if res.StatusCode == http.StatusServiceUnavailable {
+			return errors.New(res.Status)
+		}
+		return nil
 	})
 }
 
@@ -340,6 +357,20 @@ func compareHeaders(t testing.TB, with, bare http.Header, outcome string) {
 		want.Set("Cache-Control", "private, no-cache")
 		want.Set("Cdn-Cache-Control", "no-store")
 		want.Set("Surrogate-Control", "no-store")
+	}
+	if outcome == "head" || bare.Get("Content-Encoding") != with.Get("Content-Encoding") {
+		// encode says Vary by what it has before it: a length, or an encoding.
+		for _, h := range []http.Header{with, want} {
+			if lines := h["Vary"]; len(lines) == 1 && lines[0] == "Accept-Encoding" {
+				delete(h, "Vary")
+			}
+		}
+	}
+	for _, h := range []http.Header{with, want} {
+		// Whether nothing has a length depends on when a proxy flushes.
+		if h.Get("Content-Length") == "0" {
+			delete(h, "Content-Length")
+		}
 	}
 	for _, name := range []string{"Date", "Alt-Svc"} {
 		delete(want, name)
