@@ -24,11 +24,36 @@ var ClickIDColumns = []string{
 // timestampLayout is how the datasources take a DateTime64(3, 'UTC').
 const timestampLayout = "2006-01-02T15:04:05.000Z"
 
+// time writes a time in timestampLayout, without reading the layout each time.
 func (o *object) time(k string, ms int64) {
 	o.key(k)
-	o.b = append(o.b, '"')
-	o.b = time.UnixMilli(ms).UTC().AppendFormat(o.b, timestampLayout)
-	o.b = append(o.b, '"')
+	t := time.UnixMilli(ms).UTC()
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		o.b = append(o.b, '"')
+		o.b = t.AppendFormat(o.b, timestampLayout)
+		o.b = append(o.b, '"')
+		return
+	}
+	hour, minute, second := t.Clock()
+	b := append(o.b, '"')
+	b = appendTwoDigits(b, year/100)
+	b = appendTwoDigits(b, year%100)
+	for _, part := range [...]struct {
+		before byte
+		n      int
+	}{{'-', int(month)}, {'-', day}, {'T', hour}, {':', minute}, {':', second}} {
+		b = append(b, part.before)
+		b = appendTwoDigits(b, part.n)
+	}
+	millis := t.Nanosecond() / 1e6
+	b = append(b, '.', '0'+byte(millis/100))
+	b = appendTwoDigits(b, millis%100)
+	o.b = append(b, 'Z', '"')
+}
+
+func appendTwoDigits(b []byte, n int) []byte {
+	return append(b, '0'+byte(n/10), '0'+byte(n%10))
 }
 
 // orUnknown writes Unknown for an empty value: a column that is not Nullable

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	schema "github.com/firebuzz/caddy-sessionctx/tinybird"
 )
@@ -292,6 +293,21 @@ func TestTheHostNameIsWithoutItsPort(t *testing.T) {
 	} {
 		if got := hostname(in); got != want {
 			t.Errorf("hostname(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestTimesAreInTheLayout(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	times := []int64{0, -1, 999, noonMS, 253402300799999, 253402300800000, -62135596800000}
+	for range 1000 {
+		times = append(times, r.Int64N(253402300800000))
+	}
+	for _, ms := range times {
+		var o object
+		o.time("t", ms)
+		if want := `"t":"` + time.UnixMilli(ms).UTC().Format(timestampLayout) + `"`; string(o.b) != want {
+			t.Errorf("%d ms is %s, not %s", ms, o.b, want)
 		}
 	}
 }

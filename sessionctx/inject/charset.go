@@ -36,6 +36,9 @@ func asciiSafe(name string) bool {
 // mediaType splits a Content-Type: the type as sent, and the encoding that the
 // charset parameter names, "" if there is none that browsers know.
 func mediaType(contentType string) (essence, charset string) {
+	if contentType == "text/html; charset=utf-8" { // what most servers send
+		return "text/html", "utf-8"
+	}
 	essence, rest, _ := strings.Cut(contentType, ";")
 	essence = strings.Trim(essence, " \t\r\n")
 	for rest != "" {

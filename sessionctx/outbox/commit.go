@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// maxSpare is the largest buffer that is kept to be used again, in bytes. Each
-// datasource has up to three.
+// maxSpare is the largest buffer that is kept for rows to come, in bytes. Each
+// datasource has two.
 const maxSpare = 4 << 20
 
 // committer is the one goroutine that writes segments.

@@ -204,17 +204,16 @@ func (o *Outbox) sealFound(q *queue, s *segment, path string, rows [][]byte) (*s
 }
 
 // load reads a sealed segment's rows, which are good until the next one is
-// read. Damaged lines go to the dead letters,
-// once.
+// read. Damaged lines go to the dead letters, once.
 func (o *Outbox) load(q *queue, s *segment) ([][]byte, error) {
 	path := filepath.Join(q.dir, s.file)
 	data, err := o.fs.ReadFile(path, -1, q.text)
 	if err != nil {
 		return nil, err
 	}
-	if cap(data) <= maxSpare {
-		q.text = data
-	}
+	// A segment is never much larger than a body may be. (Growing and clearing
+	// such a place for each would cost more than to read it.)
+	q.text = data
 	found, err := scanSegment(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)

@@ -41,7 +41,7 @@ func (st *state) touch(path, query string, now time.Time) sessionctx.Touch {
 	t.LandingPage = cutURL(path, sessionctx.MaxURL)
 	if f.n > 0 {
 		var b strings.Builder
-		b.Grow(sessionctx.MaxURL)
+		b.Grow(min(sessionctx.MaxURL, len(path)+1+len(query)))
 		b.WriteString(t.LandingPage)
 		st.params.appendQuery(&b, &f, sessionctx.MaxURL)
 		t.LandingPage = b.String()
@@ -57,7 +57,7 @@ func appendClickID(ids []sessionctx.ClickID, name, raw string) []sessionctx.Clic
 		return ids
 	}
 	if ids == nil {
-		ids = make([]sessionctx.ClickID, 0, sessionctx.MaxClickIDs)
+		ids = make([]sessionctx.ClickID, 0, 1) // one is what most links have
 	}
 	return append(ids, sessionctx.ClickID{Name: name, Value: value})
 }
