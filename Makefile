@@ -16,7 +16,7 @@ NEWEST_CADDY := v2.11.9
 
 # How long each fuzz target runs: make fuzz FUZZTIME=10m
 FUZZTIME ?= 30s
-# What is measured: make bench BENCH=Inject; make bench-inject BENCH=full
+# What is measured: make bench BENCH=Writer; make bench-inject BENCH=full
 BENCH ?= .
 
 .PHONY: run build setup test test-newest lint bench bench-inject fuzz bin/caddy
@@ -74,7 +74,7 @@ bench:
 # What a page costs, against the same Caddy without the module: about 6 minutes,
 # with BENCH=full about 40. See docs/performance.md.
 bench-inject:
-	@scripts/setup.sh bench
+	@scripts/setup.sh bench >&2
 	@BENCH='$(filter-out .,$(BENCH))' go run ./tests/bench/inject
 
 fuzz:

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -117,7 +118,7 @@ func (s *FileSink) append(b outbox.Batch) (err error) {
 	if err := os.MkdirAll(s.Path, 0o700); err != nil {
 		return fmt.Errorf("making the rows' directory: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("opening the rows' file: %w", err)
 	}
@@ -130,7 +131,10 @@ func (s *FileSink) append(b outbox.Batch) (err error) {
 	if err != nil {
 		return fmt.Errorf("looking at %s: %w", path, err)
 	}
-	size := info.Size()
+	size, err := cutTornRow(f, info.Size())
+	if err != nil {
+		return fmt.Errorf("cutting half a row off %s: %w", path, err)
+	}
 	if size > s.RollSize {
 		if err := s.roll(b.Datasource, path); err != nil {
 			return err
@@ -154,6 +158,28 @@ func (s *FileSink) append(b outbox.Batch) (err error) {
 		return fmt.Errorf("writing to %s: %w (cut back: %v)", path, err, f.Truncate(size))
 	}
 	return nil
+}
+
+// cutTornRow takes off what follows the last line feed: a write that a crash cut
+// short, whose batch comes again. It returns the size then.
+func cutTornRow(f *os.File, size int64) (int64, error) {
+	whole := size
+	var buf [32 << 10]byte
+	for whole > 0 {
+		n := min(whole, int64(len(buf)))
+		if _, err := f.ReadAt(buf[:n], whole-n); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(buf[:n], '\n'); i >= 0 {
+			whole -= n - int64(i) - 1
+			break
+		}
+		whole -= n
+	}
+	if whole == size {
+		return size, nil
+	}
+	return whole, f.Truncate(whole)
 }
 
 func syncDir(path string) error {

@@ -48,6 +48,26 @@ func TestFileSinkAppends(t *testing.T) {
 	}
 }
 
+// TestFileSinkMendsATornFile: half a row that a kill left is gone before the
+// next batch, which brings it again.
+func TestFileSinkMendsATornFile(t *testing.T) {
+	s := testSink(t)
+	for _, torn := range []string{"{\"a\":1}\n{\"a\":", "{\"half\":\"" + strings.Repeat("x", 100<<10), "{\"a\":1}\n", ""} {
+		path := filepath.Join(s.Path, "events_v1.ndjson")
+		if err := os.MkdirAll(s.Path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(torn), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		deliver(t, s, "{\"a\":2}\n")
+		want := torn[:strings.LastIndex(torn, "\n")+1] + "{\"a\":2}\n"
+		if b, err := os.ReadFile(path); err != nil || string(b) != want {
+			t.Errorf("a file of %d bytes became %q, %v", len(torn), b, err)
+		}
+	}
+}
+
 func TestFileSinkRolls(t *testing.T) {
 	s := testSink(t)
 	big := strings.Repeat("x", 1<<20) + "\n"

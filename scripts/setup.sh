@@ -33,8 +33,9 @@ tests)
 	need "a C compiler" "gcc libc6-dev" "${CC:-cc}" gcc clang
 	need "redis-server (Redis 7 or newer)" "redis-server" redis-server
 	need "nginx" "nginx-light" nginx
-	# Debian has it by its version only.
-	need "php-fpm" "php-fpm" php-fpm php-fpm8.5 php-fpm8.4 php-fpm8.3 php-fpm8.2
+	# Debian has it by its version only: php-fpm8.2.
+	php=$(PATH="$PATH:/usr/sbin:/usr/local/sbin" compgen -c php-fpm | head -n 1 || true)
+	need "php-fpm" "php-fpm" "${php:-php-fpm}"
 	need "Chromium, as chromium in the PATH" "chromium" chromium
 	need "Node.js 18 or newer" "nodejs" node
 	need "npm" "npm" npm

@@ -49,11 +49,11 @@ func (d *document) look(doc []byte, last bool) place {
 }
 
 // hurry is look's answer for an upstream that flushes: it may pause for long,
-// and browsers show what they have. Behind the head no declaration of an
-// encoding is waited for. Within it one is: the script in front would move it
-// out of some browsers' sight.
+// and browsers show what they have. Once the body has begun to say something,
+// no declaration of an encoding is waited for. Before that one is: the script
+// in front would move it out of browsers' sight.
 func (d *document) hurry() place {
-	if d.prescan && d.pre.headOver {
+	if d.prescan && d.pre.inBody {
 		d.prescan = false
 	}
 	if d.prescan {

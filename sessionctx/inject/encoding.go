@@ -123,6 +123,10 @@ func (d *decoder) run(coding string, sink func([]byte) error) error {
 	drain := func(r io.Reader) error {
 		for {
 			n, err := r.Read(chunk.whole())
+			if d.ended {
+				// What a decompressor still had is nobody's any more.
+				return errStopped
+			}
 			if n > 0 {
 				if d.sunk = sink(chunk.whole()[:n]); d.sunk != nil {
 					return d.sunk

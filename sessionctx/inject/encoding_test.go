@@ -3,7 +3,9 @@ package inject
 import (
 	"bytes"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strconv"
 	"strings"
@@ -211,4 +213,26 @@ func TestPanicsPassTheDecoder(t *testing.T) {
 		chunks: []string{compress(t, "gzip", "<head>x")},
 		opts:   Options{Script: func([]byte, string) []byte { panic("script") }},
 	}.run(t)
+}
+
+// TestNothingLeavesAStoppedDecoder: what a decompressor still holds when a page
+// is dropped, or goes out as it came, reaches nobody.
+func TestNothingLeavesAStoppedDecoder(t *testing.T) {
+	page := "<!doctype html><html><head><title>x</title></head><body>" + strings.Repeat("<p>text of the page</p>\n", 200)
+	for _, coding := range []string{"gzip", "br", "zstd", "deflate zlib", "deflate raw"} {
+		z := compress(t, coding, page)
+		for cut := range len(z) {
+			a := &answer{ResponseRecorder: httptest.NewRecorder()}
+			w := NewResponseWriter(a, mustRequest(), Options{Script: appendTestScript})
+			maps.Copy(w.Header(), codedHeader(coding, len(z)))
+			if _, err := io.WriteString(w, z[:cut]); err != nil {
+				t.Fatal(err)
+			}
+			before := a.body()
+			w.Abort()
+			if a.body() != before || before == "" && w.Outcome() != Aborted {
+				t.Fatalf("%s, cut at %d: the abort let %d bytes out: %s", coding, cut, len(a.body())-len(before), w.Outcome())
+			}
+		}
+	}
 }

@@ -16,9 +16,9 @@ type prescanner struct {
 	pos     int
 	started bool
 	raw     string // the element whose text we are in
-	// headOver is whether a tag was met that says so: what declares an encoding
-	// stands before that.
-	headOver bool
+	// headOver is whether a tag was met that says so, inBody whether text or
+	// an element came behind it: what declares an encoding stands before that.
+	headOver, inBody bool
 }
 
 // scan returns the label's encoding as soon as it is certain, or done with no
@@ -49,11 +49,15 @@ func (p *prescanner) scan(doc []byte, last bool) (name string, done bool) {
 			continue
 		}
 		if rest[0] != '<' {
+			text, more := rest, false
 			if i := bytes.IndexByte(rest, '<'); i > 0 {
-				p.pos += i
+				text, more = rest[:i], true
+			}
+			p.inBody = p.inBody || p.headOver && len(trimLeft(text)) > 0
+			p.pos += len(text)
+			if more {
 				continue
 			}
-			p.pos = len(doc)
 			break
 		}
 		n, found, whole := prescanTag(rest)
@@ -61,7 +65,12 @@ func (p *prescanner) scan(doc []byte, last bool) (name string, done bool) {
 			break
 		}
 		p.raw = rawText(rest)
-		p.headOver = p.headOver || endsHead(rest)
+		switch {
+		case endsHead(rest):
+			p.headOver = true
+		case p.headOver && isAlpha(rest[1]) && !equalFold(tagNameOf(rest[1:]), "meta"):
+			p.inBody = true
+		}
 		if found != "" {
 			return found, true
 		}

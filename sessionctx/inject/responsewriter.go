@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // Options say what to inject, and how the page may be treated for it.
@@ -114,7 +115,10 @@ func (w *ResponseWriter) WriteHeader(status int) {
 		w.phase = phaseSniff
 		return
 	}
-	if len(contentType) == 0 {
+	if len(contentType) != 1 || strings.Contains(contentType[0], ",") {
+		// Of several types browsers take the last that they know, with
+		// parameters of an earlier one (Fetch §2.2, "extract a MIME type").
+		// Nobody means to send them.
 		w.pass(NotHTML)
 		return
 	}
@@ -295,13 +299,18 @@ func (w *ResponseWriter) FlushError() error {
 		return nil
 	case phaseHold:
 		w.flush = true
-		if w.held == nil || w.enc.active() {
+		if w.held == nil {
 			return nil
 		}
-		if place := w.doc.hurry(); place.known() {
-			return w.settle(place, w.held.b, nil)
+		place := w.doc.hurry()
+		if !place.known() {
+			return nil
 		}
-		return nil
+		err := w.settle(place, w.held.b, nil)
+		if w.enc.out {
+			w.enc.end()
+		}
+		return err
 	}
 	return http.NewResponseController(w.inner).Flush()
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/gzip"
 )
 
 func mustRequest() *http.Request { return httptest.NewRequest("GET", "https://shop.example/", nil) }
@@ -135,8 +137,8 @@ func TestContentLengthIsCorrected(t *testing.T) {
 	}
 }
 
-// TestFlushBehindTheHead: where no encoding is named, a flush within the head
-// waits for what may name one, and a flush behind it doesn't.
+// TestFlushBehindTheHead: where no encoding is named, a flush waits for what may
+// name one until the body has begun to say something.
 func TestFlushBehindTheHead(t *testing.T) {
 	for name, c := range map[string]struct {
 		before  string
@@ -147,9 +149,11 @@ func TestFlushBehindTheHead(t *testing.T) {
 		"in the head":            {"<head><title></head>", true, "; charset=windows-1251"},
 		"in a comment":           {"<head><!-- </head><body> ", true, ""},
 		"tags that imply a body": {"<head><title>x</title><div>", true, "; charset=windows-1251"},
-		"behind the head":        {"<head></HEAD >", false, ""},
-		"in the body":            {"<head><body class=x>", false, ""},
-		"in frames":              {"<head><frameset>", false, ""},
+		"behind the head":        {"<head></HEAD >", true, "; charset=windows-1251"},
+		"in an empty body":       {"<head></head><body> <!-- x -->", true, "; charset=windows-1251"},
+		"in a body with text":    {"<head><body class=x>x", false, ""},
+		"in a body with a tag":   {"<head></head><p>", false, ""},
+		"in frames":              {"<head><frameset><frame>", false, ""},
 		"with an encoding":       {"<head><meta charset=koi8-r>", false, "; charset=koi8-r"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -171,6 +175,41 @@ func TestFlushBehindTheHead(t *testing.T) {
 				t.Error(plain)
 			}
 		})
+	}
+}
+
+// TestFlushOfACompressedPage: a flush of an upstream that compresses reaches the
+// client as one that doesn't.
+func TestFlushOfACompressedPage(t *testing.T) {
+	for _, contentType := range []string{"text/html", "text/html; charset=utf-8"} {
+		got := exchange{header: header("Content-Type", contentType, "Content-Encoding", "gzip"), handler: func(w http.ResponseWriter) {
+			a := w.(*ResponseWriter).Unwrap().(*answer)
+			z := gzip.NewWriter(w)
+			io.WriteString(z, "<head></head><body><p>loading")
+			z.Flush()
+			http.NewResponseController(w).Flush()
+			if body := a.body(); body != "<head>"+testScript+"</head><body><p>loading" || a.flushes == 0 {
+				t.Errorf("%s: after the flush %q, %d flushes", contentType, body, a.flushes)
+			}
+			io.WriteString(z, " done")
+			z.Close()
+		}}.run(t)
+		if got.body() != "<head>"+testScript+"</head><body><p>loading done" {
+			t.Error(got.body())
+		}
+	}
+}
+
+// TestSeveralTypes: what browsers make of several types is not ours to guess.
+func TestSeveralTypes(t *testing.T) {
+	for _, types := range [][]string{
+		{"text/html", "text/plain"}, {"text/html", "text/html; charset=utf-16le"},
+		{"text/html; charset=utf-8, text/plain"}, {"text/html, text/html"},
+	} {
+		got := exchange{header: http.Header{"Content-Type": types}, chunks: []string{"<head>x"}}.run(t)
+		if got.outcome != NotHTML || got.body() != "<head>x" {
+			t.Errorf("%q: %s, %q", types, got.outcome, got.body())
+		}
 	}
 }
 
