@@ -331,8 +331,7 @@ func (c *call) setCookies() {
 	}
 	consent := c.handler.consent(c.r, &c.facts, &c.carried, c.session.ConsentRequired)
 	v := sessionctx.Resume(c.handler.campaign, c.session, consent, c.carried)
-	secure := c.facts.Scheme == "https"
-	setCookies(c.w.Header(), v.Cookies(c.ring, secure, c.now), secure)
+	setCookies(c.w.Header(), v, c.ring, &c.facts, c.now)
 }
 
 // commit makes rows durable: the answer may say so then.

@@ -143,13 +143,13 @@ func (c *call) context() (any, error) {
 	if !c.allowed(h) {
 		return nil, refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API of the campaign: name it with allow_origin")
 	}
-	v := &view{handler: h, now: c.now, vars: varsOf(c.r), facts: c.facts}
 	// The page is what was visited, not this resource.
-	v.facts.Touch = sessionctx.Touch{}
+	facts := c.facts
+	facts.Touch = sessionctx.Touch{}
 	if page := c.r.Header.Get("Referer"); page != "" {
-		v.facts.Touch = c.app.reader.TouchFromURL(page, c.now)
+		facts.Touch = c.app.reader.TouchFromURL(page, c.now)
 	}
-	v.publishFacts()
+	v := newView(h, c.r, facts, c.now)
 	if c.sameOrigin {
 		c.carried = h.carried(c.r, c.ring, &v.facts, c.now)
 	}
@@ -172,8 +172,7 @@ func (c *call) context() (any, error) {
 	v.visit = visit
 	v.publishVisit()
 	h.assign(c.r, v)
-	secure := v.facts.Scheme == "https"
-	setCookies(c.w.Header(), visit.Cookies(c.ring, secure, c.now), secure)
+	setCookies(c.w.Header(), visit, c.ring, &v.facts, c.now)
 	if visit.NeedsState() {
 		c.app.keepState(c.engine, c.ring, h.campaign, &visit.Session, c.now)
 	}

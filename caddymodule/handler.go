@@ -122,7 +122,7 @@ func (h *Handler) loadMatchers(ctx caddy.Context) error {
 
 // ServeHTTP answers the API and gives pages their context; all else goes on.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	addPlaceholders(r.Context(), varsOf(r))
+	addPlaceholders(r)
 	original := originalURL(r)
 	if route, ok := apiRoute(h.apiPath, r.URL.Path, original.Path); ok {
 		return h.app.serveAPI(w, r, route, h)
@@ -214,10 +214,11 @@ func (h *Handler) segment(r *http.Request) string {
 	return ""
 }
 
-// setCookies puts cookies into an answer's header.
-func setCookies(header http.Header, cookies []sessionctx.Cookie, secure bool) {
+// setCookies puts those that the visit's answer sets or removes into its header.
+func setCookies(header http.Header, v *sessionctx.Visit, ring *sessionctx.Ring, f *sessionctx.Facts, now time.Time) {
+	secure := f.Scheme == "https"
 	var buf [1024]byte
-	for _, c := range cookies {
+	for _, c := range v.Cookies(ring, secure, now) {
 		seconds := int64(c.MaxAge / time.Second)
 		if c.MaxAge > 0 && seconds == 0 {
 			continue // over before it arrives

@@ -46,8 +46,7 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, original *ur
 	}
 	if r.Method == http.MethodHead {
 		now := time.Now()
-		v := &view{handler: h, now: now, vars: varsOf(r), facts: h.app.facts(r, original, now)}
-		v.publishFacts()
+		newView(h, r, h.app.facts(r, original, now), now)
 		// It mints nothing, and promises no length or validator that the
 		// page won't have.
 		return h.throughInjector(w, r, next, inject.Options{}, nil)
@@ -140,8 +139,7 @@ func (h *Handler) untouched(w http.ResponseWriter, r *http.Request, next caddyht
 // view decides about the page request. In an error route it finds what was
 // decided before. A nil view is a page that goes out untouched.
 func (h *Handler) view(r *http.Request, original *url.URL) (v *view, why inject.Reason) {
-	vars := varsOf(r)
-	if s := stateOf(vars); s != nil && s.view != nil {
+	if s := stateOf(varsOf(r)); s != nil && s.view != nil {
 		v := s.view
 		switch {
 		case !inErrorRoute(r):
@@ -157,8 +155,7 @@ func (h *Handler) view(r *http.Request, original *url.URL) (v *view, why inject.
 		return v, ""
 	}
 	now := time.Now()
-	v = &view{handler: h, now: now, vars: vars, facts: h.app.facts(r, original, now)}
-	v.publishFacts()
+	v = newView(h, r, h.app.facts(r, original, now), now)
 	ring, err := h.app.keys(r.Context())
 	if err != nil {
 		return nil, reasonKeys
@@ -259,8 +256,7 @@ func (p *pageAnswer) onHeader(header http.Header, injecting bool) {
 		return
 	}
 	v := p.view
-	secure := v.facts.Scheme == "https"
-	setCookies(header, v.visit.Cookies(v.ring, secure, v.now), secure)
+	setCookies(header, v.visit, v.ring, &v.facts, v.now)
 	if v.visit.NeedsState() {
 		v.handler.app.keepState(p.engine, v.ring, v.handler.campaign, &v.visit.Session, v.now)
 	}

@@ -96,8 +96,7 @@ func (c *call) take(h *Handler, s sessionctx.Session, p proof) error {
 	}
 	c.handler, c.session, c.proof = h, s, p
 	// Consent rules match on what the request tells.
-	v := &view{handler: h, facts: c.facts, now: c.now, vars: varsOf(c.r)}
-	v.publishFacts()
+	newView(h, c.r, c.facts, c.now)
 	if c.sameOrigin && p != proofCookie { // else they are what it was proved by
 		c.carried = h.carried(c.r, c.ring, &c.facts, c.now)
 	}

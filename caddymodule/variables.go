@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -41,11 +40,12 @@ func stateOf(vars map[string]any) *requestState {
 // those that are unset are empty, never literal text. Values come from the
 // variables, which are set as soon as they are known, and are not expanded
 // again.
-func addPlaceholders(ctx context.Context, vars map[string]any) {
+func addPlaceholders(r *http.Request) {
+	vars := varsOf(r)
 	if vars == nil || stateOf(vars) != nil {
 		return
 	}
-	repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return
 	}
@@ -89,8 +89,14 @@ func (v *view) cspNonce() string {
 	return v.nonce
 }
 
-// publishFacts sets what is known before anything is decided: consent rules
-// may match on it.
+// newView begins a view, and sets what is known before anything is decided:
+// consent rules may match on it.
+func newView(h *Handler, r *http.Request, f sessionctx.Facts, now time.Time) *view {
+	v := &view{handler: h, facts: f, now: now, vars: varsOf(r)}
+	v.publishFacts()
+	return v
+}
+
 func (v *view) publishFacts() {
 	vars := v.vars
 	if vars == nil {

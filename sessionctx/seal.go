@@ -122,10 +122,11 @@ func (s *bench) open(r *Ring, p purpose, sealed string) (plain []byte, err error
 	if s.raw, err = spelling.AppendDecode(s.raw[:0], s.b); err != nil {
 		return nil, errSeal
 	}
-	if s.b, err = openSealed(s.b[:0], k.seals[p], s.raw); err != nil {
-		return nil, errSeal
+	if plain, err = openSealed(s.b[:0], k.seals[p], s.raw); err != nil {
+		return nil, errSeal // the bench keeps its place
 	}
-	return s.b, nil
+	s.b = plain
+	return plain, nil
 }
 
 // SealState gives the session as it is kept in the store: bytes, not text.

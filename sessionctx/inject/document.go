@@ -53,12 +53,10 @@ func (d *document) look(doc []byte, last bool) place {
 // no declaration of an encoding is waited for. Before that one is: the script
 // in front would move it out of browsers' sight.
 func (d *document) hurry() place {
-	if d.prescan && d.pre.inBody {
-		d.prescan = false
-	}
-	if d.prescan {
+	if d.prescan && !d.pre.inBody {
 		return place{}
 	}
+	d.prescan = false
 	return d.place
 }
 

@@ -14,8 +14,8 @@ type Options struct {
 	// ASCII, to carry the attribute data-session-context and, unless it is "",
 	// the nonce. Where that is ours the script should take it off itself, or a
 	// page that copies the first nonce it finds to scripts of its own would get
-	// one that its policy in a <meta> doesn't have. It is called once, and only for a page that gets it. Appending
-	// nothing lets the page go out untouched.
+	// one that its policy in a <meta> doesn't have. It is called once, and only
+	// for a page that gets it. Appending nothing lets the page go out untouched.
 	Script func(dst []byte, nonce string) []byte
 	// Nonce returns our own nonce for this page, the one the script carries. It
 	// is called only if the page gets a script. Nil means none: the page's

@@ -46,10 +46,10 @@ type Store interface {
 	Get(ctx context.Context, key string) ([]byte, error)
 
 	// Put stores value under key, in place of what stands there, for ttl. The
-	// store keeps value: it must not change any more. It
-	// never waits for I/O: the value is visible to this process at once, and
-	// written shortly after. A crash before that loses it. When too many wait,
-	// it is dropped and counted in Stats.Dropped.
+	// store keeps value: it must not change any more. Put never waits for I/O:
+	// the value is visible to this process at once, and written shortly after.
+	// A crash before that loses it. When too many wait, it is dropped and
+	// counted in Stats.Dropped.
 	Put(key string, value []byte, ttl time.Duration)
 
 	// Next reserves n consecutive sequence numbers of key and returns the

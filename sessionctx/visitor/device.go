@@ -53,7 +53,7 @@ func (st *state) agent(cleanUA string, h http.Header) agent {
 func newAgent(k agentKey) agent {
 	parsed := useragent.Parse(k.userAgent)
 	d := sessionctx.Device{OS: osName(k, parsed.OS)}
-	d.Browser, d.BrowserVersion = browser(k, parsed)
+	d.Browser, d.BrowserVersion = browser(k, &parsed)
 	d.Type = deviceType(k, d.OS, &parsed)
 	d.Mobile = d.Type == "mobile"
 	a := agent{device: d, verdict: judge(k, parsed.Bot)}
@@ -159,7 +159,7 @@ func isTV(userAgent string) bool {
 // browser is name and version. Browsers on Chromium that the vocabulary has
 // no word for (Samsung Internet, Vivaldi, Yandex, Silk …) are Chrome in the
 // version of their engine: that is what decides how a page behaves there.
-func browser(k agentKey, parsed useragent.UserAgent) (name, version string) {
+func browser(k agentKey, parsed *useragent.UserAgent) (name, version string) {
 	switch parsed.Name {
 	case useragent.Chrome, useragent.HeadlessChrome:
 		name = "Chrome"
