@@ -57,6 +57,10 @@ type Consent struct {
 	Source   ConsentSource
 }
 
+// Refused reports whether the visitor, or a signal of the browser, said no;
+// one who hasn't been asked yet didn't.
+func (c *Consent) Refused() bool { return !c.Analytics && c.Source != ConsentPending }
+
 // DecideConsent weighs what the browser itself carries: the newest explicit
 // choice, but nothing over a refusal that we recorded; the signals that the
 // campaign respects, unless the visitor told us yes in spite of them; then the

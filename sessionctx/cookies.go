@@ -2,7 +2,6 @@ package sessionctx
 
 import (
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -43,14 +42,10 @@ func (c *Campaign) CookieNames(secure bool) CookieNames {
 }
 
 // ReferenceCookies are the names of the cookies that the reference client
-// sets for the campaign; they go when consent is withdrawn.
+// sets for the campaign.
 func (c *Campaign) ReferenceCookies() []string {
 	return []string{"frbzz_uid", "frbzz_uid_" + c.ID, "frbzz_session_" + c.ID, "frbzz_attr_" + c.ID}
 }
-
-// maxCookie is the longest value that is set, in bytes: browsers refuse
-// cookies beyond 4,096 with name and attributes.
-const maxCookie = 3800
 
 // UserCookie is what the user cookie holds: an id and the variants that
 // stay with it.
@@ -70,42 +65,35 @@ type Carried struct {
 	Attribution *Attribution
 	Choice      *Choice
 	Reference   *Choice
-	// Names of all cookies that would have to go on withdrawal and are there.
-	Present []string
+
+	all []Cookie // as they came, other campaigns' and other programs' too
 }
 
-// OpenCookies reads a request's cookies. Where a name occurs more than once,
-// the first that verifies counts. The session's attribution is that of the
-// attribution cookie, if it belongs to the same user.
+// OpenCookies reads a request's cookies, which have to stay as they are. Where
+// a name occurs more than once, the first that verifies counts. The session's
+// attribution is that of the attribution cookie, if it belongs to the same
+// user.
 func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64) Carried {
-	var got Carried
+	got := Carried{all: cookies}
 	if len(cookies) == 0 {
 		return got
 	}
 	names := c.CookieNames(secure)
 	var attributionUser string
 	var reference []string
-	present := func(name string) {
-		if !slices.Contains(got.Present, name) {
-			got.Present = append(got.Present, name)
-		}
-	}
 	for _, ck := range cookies {
 		switch ck.Name {
 		case names.User:
-			present(ck.Name)
 			if got.User == nil {
 				got.User = r.openUser(ck.Value, c, now)
 			}
 		case names.Session:
-			present(ck.Name)
 			if got.Session == nil {
 				if s, err := r.openSession(sealSession, ck.Value); err == nil && s.Campaign == c.CampaignRef {
 					got.Session = s
 				}
 			}
 		case names.Attribution:
-			present(ck.Name)
 			if got.Attribution == nil {
 				attributionUser, got.Attribution = r.openAttribution(ck.Value, c, now)
 			}
@@ -115,10 +103,6 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 			}
 		case ReferenceConsentCookie:
 			reference = append(reference, ck.Value)
-		default:
-			if strings.HasPrefix(ck.Name, "frbzz_") && slices.Contains(c.ReferenceCookies(), ck.Name) {
-				present(ck.Name)
-			}
 		}
 	}
 	got.Reference = ParseReferenceConsent(reference)
@@ -141,23 +125,8 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 }
 
 func (r *Ring) openUser(v string, c *Campaign, now int64) *UserCookie {
-	w := takeBench()
-	defer putBench(w)
-	plain, err := w.open(r, sealUser, v)
-	if err != nil {
-		return nil
-	}
-	d := newDecoder(plain)
-	if d.byte() != stateVersion {
-		return nil
-	}
-	u := &UserCookie{}
-	workspace := d.text()
-	u.UserID = d.id()
-	u.FirstAt = d.int()
-	u.RefreshedAt = d.int()
-	u.Assignments = d.assignments()
-	if d.err != nil || workspace != c.WorkspaceID || !r.VerifyUserID(u.UserID, workspace) {
+	workspace, u := r.decodeUser(v)
+	if u == nil || workspace != c.WorkspaceID || !r.VerifyUserID(u.UserID, workspace) {
 		return nil
 	}
 	// The browser's Max-Age is its own word; a copy of a cookie outlives it.
@@ -166,10 +135,34 @@ func (r *Ring) openUser(v string, c *Campaign, now int64) *UserCookie {
 	if fixed {
 		since = u.FirstAt
 	}
-	if now-since > (lifetime + refreshUser).Milliseconds() {
+	if now-since > (lifetime + refreshAfter(lifetime)).Milliseconds() {
 		return nil
 	}
 	return u
+}
+
+// decodeUser opens the user cookie of any workspace.
+func (r *Ring) decodeUser(v string) (workspace string, u *UserCookie) {
+	w := takeBench()
+	defer putBench(w)
+	plain, err := w.open(r, sealUser, v)
+	if err != nil {
+		return "", nil
+	}
+	d := newDecoder(plain)
+	if d.byte() != stateVersion {
+		return "", nil
+	}
+	u = &UserCookie{}
+	workspace = d.text()
+	u.UserID = d.id()
+	u.FirstAt = d.int()
+	u.RefreshedAt = d.int()
+	u.Assignments = d.assignments()
+	if d.err != nil {
+		return "", nil
+	}
+	return workspace, u
 }
 
 // userCookie is how long the user cookie lasts, and whether from the first
@@ -194,29 +187,38 @@ func (r *Ring) sealUser(dst []byte, u *UserCookie, c *Campaign, now int64) []byt
 }
 
 func (r *Ring) openAttribution(v string, c *Campaign, now int64) (user string, a *Attribution) {
+	ref, user, a := r.decodeAttribution(v)
+	if a == nil || ref != c.CampaignRef || now-a.Original.Time > c.AttributionWindow.Milliseconds() {
+		return "", nil
+	}
+	return user, a
+}
+
+// decodeAttribution opens the attribution cookie of any campaign.
+func (r *Ring) decodeAttribution(v string) (ref CampaignRef, user string, a *Attribution) {
 	w := takeBench()
 	defer putBench(w)
 	plain, err := w.open(r, sealAttribution, v)
 	if err != nil {
-		return "", nil
+		return ref, "", nil
 	}
 	d := newDecoder(plain)
 	if d.byte() != stateVersion {
-		return "", nil
+		return ref, "", nil
 	}
-	campaign := d.text()
-	environment := Environment(d.text())
+	ref.ID = d.text()
+	ref.Environment = Environment(d.text())
 	user = d.id()
 	got := d.attribution()
-	if d.err != nil || (CampaignRef{campaign, environment}) != c.CampaignRef ||
-		now-got.Original.Time > c.AttributionWindow.Milliseconds() {
-		return "", nil
+	if d.err != nil {
+		return CampaignRef{}, "", nil
 	}
-	return user, &got
+	return ref, user, &got
 }
 
-// sealAttribution leaves out what doesn't fit a cookie.
-func (r *Ring) sealAttribution(dst []byte, s *Session, now int64) []byte {
+// sealAttribution leaves out what doesn't fit a cookie, and returns what is in
+// it.
+func (r *Ring) sealAttribution(dst []byte, s *Session, now int64) ([]byte, Attribution) {
 	a := s.Attribution
 	w := takeBench()
 	defer putBench(w)
@@ -227,8 +229,8 @@ func (r *Ring) sealAttribution(dst []byte, s *Session, now int64) []byte {
 		w.text(string(s.Campaign.Environment))
 		w.id(s.UserID)
 		w.attribution(&a)
-		if sealedLen(len(w.b)) <= maxCookie || !a.shorten() {
-			return w.seal(dst, r, sealAttribution, now)
+		if sealedLen(len(w.b)) <= maxAttributionCookie || !a.shorten() {
+			return w.seal(dst, r, sealAttribution, now), a
 		}
 	}
 }
@@ -258,29 +260,57 @@ func (r *Ring) openChoice(v string, c *Campaign) *Choice {
 	}
 }
 
-// refreshUser is how often the user cookie is set again to prolong it.
-const refreshUser = 24 * time.Hour
+// refreshAfter is how old a user cookie is when it is set again to prolong it:
+// a day, or half a lifetime that is shorter than two.
+func refreshAfter(lifetime time.Duration) time.Duration { return min(24*time.Hour, lifetime/2) }
 
 // Cookies are those that the answer sets or removes: the allowed ones that are
-// missing or whose content changed. Where cookies are not allowed, those that
-// the browser brought are removed.
+// missing or whose content changed, and what has to make room for them. Where
+// cookies are not allowed, those that the browser brought are removed.
 func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
 	now := at.UnixMilli()
 	if !v.CookiesAllowed {
-		return v.removals()
+		return v.removals(r, secure)
 	}
 	c, s := v.Campaign, &v.Session
 	names := c.CookieNames(secure)
 	var out []Cookie
-	add := func(name string, value []byte, age time.Duration) {
-		if age > 0 && len(value) <= maxCookie {
+	add := func(name string, value []byte, age time.Duration, longest int) {
+		if age > 0 && len(value) <= longest {
 			out = append(out, Cookie{Name: name, Value: string(value), MaxAge: age})
 		}
 	}
 	var buf [1024]byte
 
-	lifetime, fixed := c.userCookie()
-	user := UserCookie{UserID: s.UserID, FirstAt: now, RefreshedAt: now}
+	if user, age := v.userCookie(now); user != nil {
+		add(names.User, r.sealUser(buf[:0], user, c, now), age, maxUserCookie)
+	}
+	if had := v.carried.Session; had == nil || had.ID != s.ID {
+		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
+		add(names.Session, r.sealSession(buf[:0], sealSession, s, false, maxSessionCookie, now), age, maxSessionCookie)
+	}
+	sameTimes := func(a, b *Attribution) bool {
+		return a != nil && a.Current.Time == b.Current.Time && a.Original.Time == b.Original.Time
+	}
+	if had := v.carried.Attribution; !sameTimes(had, &s.Attribution) {
+		// One that was cut to fit may be what the browser has already.
+		if value, cut := r.sealAttribution(buf[:0], s, now); !sameTimes(had, &cut) {
+			age := c.AttributionWindow - time.Duration(now-s.Attribution.Original.Time)*time.Millisecond
+			add(names.Attribution, value, age, maxAttributionCookie)
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return v.makeRoom(out, r, secure)
+}
+
+// userCookie is the user cookie that the answer sets and how long it lives, or
+// nil where the browser's is as it should be.
+func (v *Visit) userCookie(now int64) (*UserCookie, time.Duration) {
+	s := &v.Session
+	lifetime, fixed := v.Campaign.userCookie()
+	user := UserCookie{UserID: s.UserID, FirstAt: s.userSince(), RefreshedAt: now}
 	had := v.carried.User
 	if had != nil && had.UserID == s.UserID {
 		user.FirstAt = had.FirstAt
@@ -289,42 +319,14 @@ func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
 		had = nil
 	}
 	user.Assignments = mergeAssignments(user.Assignments, s.Assignments)
-	stale := had != nil && !fixed && now-had.RefreshedAt > refreshUser.Milliseconds()
-	if had == nil || stale || !sameAssignments(had.Assignments, user.Assignments) {
-		age := lifetime
-		if fixed {
-			age -= time.Duration(now-user.FirstAt) * time.Millisecond
-		}
-		add(names.User, r.sealUser(buf[:0], &user, c, now), age)
+	stale := had != nil && !fixed && now-had.RefreshedAt > refreshAfter(lifetime).Milliseconds()
+	if had != nil && !stale && sameAssignments(had.Assignments, user.Assignments) {
+		return nil, 0
 	}
-
-	if had := v.carried.Session; had == nil || had.ID != s.ID {
-		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
-		add(names.Session, r.sealSession(buf[:0], sealSession, s, false, maxCookie, now), age)
+	if fixed {
+		lifetime -= time.Duration(now-user.FirstAt) * time.Millisecond
 	}
-
-	if had := v.carried.Attribution; had == nil || had.Current.Time != s.Attribution.Current.Time || had.Original.Time != s.Attribution.Original.Time {
-		age := c.AttributionWindow - time.Duration(now-s.Attribution.Original.Time)*time.Millisecond
-		add(names.Attribution, r.sealAttribution(buf[:0], s, now), age)
-	}
-	return out
-}
-
-// removals are the cookies that go, now that none may be set.
-func (v *Visit) removals() []Cookie {
-	if v.keepCookies || len(v.carried.Present) == 0 {
-		return nil
-	}
-	out := make([]Cookie, 0, len(v.carried.Present))
-	for _, n := range v.carried.Present {
-		// A campaign that never sets cookies leaves alone what the
-		// visitor let the reference client set.
-		if v.Consent.Analytics && strings.HasPrefix(n, "frbzz_") {
-			continue
-		}
-		out = append(out, Cookie{Name: n})
-	}
-	return out
+	return &user, lifetime
 }
 
 // Bounds on the variants that a user cookie carries, in number and in bytes of
@@ -332,7 +334,7 @@ func (v *Visit) removals() []Cookie {
 // one that is too long would not be set at all.
 const (
 	maxSticky      = 16
-	maxStickyBytes = 1800
+	maxStickyBytes = 1100
 )
 
 // mergeAssignments puts newer assignments over older ones; beyond the bounds

@@ -25,6 +25,8 @@ type Session struct {
 	Attribution   Attribution
 	// Returning is whether the user was known before this session.
 	Returning bool
+	// UserSince is when the user was made, 0 if with this line of sessions.
+	UserSince int64
 	// ConsentRequired is whether the visitor has to be asked, as the page's
 	// request told: a rule may hang on a URL that later calls don't have.
 	ConsentRequired bool
@@ -32,6 +34,14 @@ type Session struct {
 
 // Expired reports whether the session has ended by now (Unix ms).
 func (s *Session) Expired(now int64) bool { return now >= s.ExpiresAt }
+
+// userSince is when the session's user was made, as far as is known.
+func (s *Session) userSince() int64 {
+	if s.UserSince != 0 {
+		return s.UserSince
+	}
+	return s.OriginalAt
+}
 
 // Test returns the session's first assignment: where there are several tests,
 // the one that single-valued fields and columns name.
@@ -111,6 +121,9 @@ func (e *encoder) session(s *Session, withAttribution bool) {
 	if first {
 		flags |= 16
 	}
+	if s.UserSince != 0 {
+		flags |= 64
+	}
 	e.bools(flags)
 	e.id(s.ID)
 	e.id(s.UserID)
@@ -127,6 +140,9 @@ func (e *encoder) session(s *Session, withAttribution bool) {
 	e.assignments(s.Assignments)
 	if withAttribution {
 		e.attribution(&s.Attribution)
+	}
+	if s.UserSince != 0 {
+		e.int(s.UserSince)
 	}
 }
 
@@ -159,6 +175,9 @@ func decodeSession(b []byte) (*Session, error) {
 	s.Assignments = d.assignments()
 	if flags&4 != 0 {
 		s.Attribution = d.attribution()
+	}
+	if flags&64 != 0 {
+		s.UserSince = d.int()
 	}
 	if d.err != nil {
 		return nil, d.err

@@ -84,6 +84,7 @@ func Identify(in Input) (*Visit, error) {
 	if v.CookiesAllowed && in.Carried.User != nil {
 		s.UserID = in.Carried.User.UserID
 		s.Returning = true
+		s.UserSince = in.Carried.User.FirstAt
 		v.held = in.Carried.User.Assignments
 		if in.Carried.Attribution != nil {
 			s.Attribution = in.Carried.Attribution.Return(touch)
