@@ -317,21 +317,37 @@ type failure struct {
 	Code    string `json:"code"`
 }
 
-// setCookies sets those cookies that are allowed and missing. Ids alone never
-// get one, and a token never replaces the identity that a valid cookie holds.
+// setCookies sets those cookies that are allowed and missing, and removes
+// them where none is allowed, which takes no proof: they are the browser's own.
 func (c *call) setCookies() {
-	if !c.sameOrigin || c.proof == proofIDs || c.handler == nil {
-		return
-	}
-	if c.site != nil && c.site.campaign.CampaignRef != c.handler.campaign.CampaignRef {
-		return // another campaign's site, which has cookies of its own
-	}
-	if u := c.carried.User; u != nil && u.UserID != c.session.UserID {
+	if !c.sameOrigin || c.handler == nil || c.elsewhere() {
 		return
 	}
 	consent := c.handler.consent(c.r, &c.facts, &c.carried, c.session.ConsentRequired)
 	v := sessionctx.Resume(c.handler.campaign, c.session, consent, c.carried)
+	if v.CookiesAllowed {
+		// Ids alone never get one, and a token never replaces the identity
+		// that a valid cookie holds.
+		u := c.carried.User
+		if c.proof == proofIDs || u != nil && u.UserID != c.session.UserID {
+			return
+		}
+	}
 	setCookies(c.w.Header(), v, c.ring, &c.facts, c.now)
+}
+
+// elsewhere reports whether this is the site of another campaign, which has
+// cookies of its own. Campaigns under paths share a host: there the browser
+// has shown a cookie of the session's user.
+func (c *call) elsewhere() bool {
+	if c.site == nil || c.site.sameCampaign(c.handler) {
+		return false
+	}
+	if u := c.carried.User; u != nil {
+		return u.UserID != c.session.UserID
+	}
+	s := c.carried.Session
+	return s == nil || s.UserID != c.session.UserID
 }
 
 // commit makes rows durable: the answer may say so then.

@@ -138,9 +138,7 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 		}
 	}
 	rows := c.sessionRow()
-	// Cookies go with a session's first sign of life; a browser that refuses
-	// them is not sent them with each event.
-	c.cookies = len(rows) > 0
+	c.cookies = true
 	now := c.now.UnixMilli()
 	page := ""
 	equal := map[string]int{} // how often each content came in this batch

@@ -133,12 +133,15 @@ func (c *call) committed() {
 func (c *call) context() (any, error) {
 	h := c.site
 	if h == nil {
-		id := c.r.URL.Query().Get("campaign_id")
-		handlers := c.app.handlersOf(id)
-		if id == "" || len(handlers) == 0 {
-			return nil, refuse(http.StatusBadRequest, "unknown_campaign", "campaign_id is missing from the query or names no campaign of this server")
+		query := c.r.URL.Query()
+		environment := query.Get("campaign_environment")
+		if environment == "" {
+			environment = string(sessionctx.Production)
 		}
-		h = handlers[0]
+		h = c.app.handler(sessionctx.CampaignRef{ID: query.Get("campaign_id"), Environment: sessionctx.Environment(environment)})
+		if h == nil {
+			return nil, refuse(http.StatusBadRequest, "unknown_campaign", "campaign_id is missing from the query or names no campaign of this server; one in preview takes campaign_environment=preview too")
+		}
 	}
 	if !c.allowed(h) {
 		return nil, refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API of the campaign: name it with allow_origin")

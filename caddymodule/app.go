@@ -277,8 +277,8 @@ func (a *App) register(h *Handler) error {
 	defer a.campaignsMu.Unlock()
 	ref := h.campaign.CampaignRef
 	if other := a.campaigns[ref]; other != nil {
-		if string(other.settings) != string(h.settings) {
-			return fmt.Errorf("campaign %s (%s) stands twice with different settings: give one of them another id, or put both into one snippet", ref.ID, ref.Environment)
+		if diff := differentSettings(other.settings, h.settings); diff != "" {
+			return fmt.Errorf("campaign %s (%s) stands twice with different settings: %s; give one of them another id, or put both into one snippet", ref.ID, ref.Environment, diff)
 		}
 		return nil
 	}

@@ -238,6 +238,12 @@ func setCookies(header http.Header, v *sessionctx.Visit, ring *sessionctx.Ring, 
 	}
 }
 
+// sameCampaign reports whether both handlers are one campaign's, as two that an
+// imported snippet makes.
+func (h *Handler) sameCampaign(o *Handler) bool {
+	return h.campaign.CampaignRef == o.campaign.CampaignRef
+}
+
 // baseURL is what clients append /client-api/v1/… to.
 func (h *Handler) baseURL(f *sessionctx.Facts) string {
 	if h.APIBaseURL != "" {

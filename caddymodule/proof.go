@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -104,22 +105,23 @@ func (c *call) take(h *Handler, s sessionctx.Session, p proof) error {
 }
 
 // proveByCookie looks for a session cookie that is, or succeeds, the session
-// that the body names. Cookies count from this site's own pages only.
+// that the body names. A body that names none speaks for this site's campaign,
+// or, where the site is none's, for the only one that the browser has a session
+// of. Cookies count from this site's own pages only.
 func (c *call) proveByCookie(handlers []*Handler, sessionID, userID string) bool {
 	if !c.sameOrigin || c.r.Header.Get("Cookie") == "" {
 		return false
 	}
+	if sessionID == "" && c.site != nil && slices.ContainsFunc(handlers, c.site.sameCampaign) {
+		handlers = []*Handler{c.site}
+	}
+	var found *Handler
+	var session sessionctx.Session
 	for _, h := range handlers {
 		carried := h.carried(c.r, c.ring, &c.facts, c.now)
 		s := carried.Session
 		if s == nil || userID != "" && userID != s.UserID {
 			continue
-		}
-		if carried.Attribution == nil {
-			// The cookies are a torn set; the session's state may know.
-			if state, err := c.state(s.ID); err == nil {
-				s.Attribution = state.Attribution
-			}
 		}
 		if sessionID != "" && sessionID != s.ID {
 			// Another tab has renewed since; it has to be the same line.
@@ -127,10 +129,21 @@ func (c *call) proveByCookie(handlers []*Handler, sessionID, userID string) bool
 				continue
 			}
 		}
-		c.carried = carried
-		return c.take(h, *s, proofCookie) == nil
+		if found != nil {
+			return false
+		}
+		found, session, c.carried = h, *s, carried
 	}
-	return false
+	if found == nil {
+		return false
+	}
+	if c.carried.Attribution == nil {
+		// The cookies are a torn set; the session's state may know.
+		if state, err := c.state(session.ID); err == nil {
+			session.Attribution = state.Attribution
+		}
+	}
+	return c.take(found, session, proofCookie) == nil
 }
 
 // proveByIDs verifies ids that we made. Where the body names a session but no
