@@ -8,7 +8,7 @@ import (
 )
 
 // Caps on what a client may say about where it comes from, in bytes. They
-// keep cookies below 3,800 bytes and rows and pages small.
+// keep cookies, rows and pages small.
 const (
 	MaxParam    = 128 // of each UTM parameter, ref, source
 	MaxClickID  = 256 // of a click id's value

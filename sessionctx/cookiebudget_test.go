@@ -210,6 +210,7 @@ func TestWhatMakesRoomFirst(t *testing.T) {
 		// was visited just now.
 		again := testCampaign()
 		again.ID, again.WorkspaceID = "cmp_0", "ws_0"
+		again.Consent.UserCookie, again.Consent.UserCookieFixed = 100*24*time.Hour, true // not set again
 		in := testInput(ring, again, 1)
 		in.Now = now
 		in.Carried = ring.OpenCookies(b.cookies, again, true, now.UnixMilli())

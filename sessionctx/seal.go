@@ -28,7 +28,7 @@ const (
 var purposeNames = [purposes]string{"token", "user", "session", "attribution", "choice", "state"}
 
 // maxSealed is the longest sealed value that is opened, in bytes. Longer ones
-// can't be ours: cookies stay below 3,800.
+// can't be ours: cookies stay below 2,500.
 const maxSealed = 8192
 
 var errSeal = errors.New("sealed value does not verify")
