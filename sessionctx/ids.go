@@ -45,8 +45,8 @@ func parseID(s string) (u id, ok bool) {
 		if i == 8 || i == 13 || i == 18 || i == 23 {
 			i++
 		}
-		hi, lo := unhex(s[i]), unhex(s[i+1])
-		if hi > 15 || lo > 15 {
+		hi, lo := unhex[s[i]], unhex[s[i+1]]
+		if hi|lo > 15 {
 			return u, false
 		}
 		u[at] = hi<<4 | lo
@@ -58,17 +58,17 @@ func parseID(s string) (u id, ok bool) {
 // wellFormed reports whether version and variant are those of our ids.
 func (u *id) wellFormed() bool { return u[6]>>4 == 8 && u[8]>>6 == 2 }
 
-// unhex returns the value of a lower-case hexadecimal digit, 255 for others:
-// one id has one spelling.
-func unhex(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
+// unhex is the value of a lower-case hexadecimal digit, 255 for others: one id
+// has one spelling.
+var unhex = func() (table [256]byte) {
+	for i := range table {
+		table[i] = 255
 	}
-	return 255
-}
+	for i := range byte(16) {
+		table[hexDigits[i]] = i
+	}
+	return table
+}()
 
 func (u id) String() string {
 	var b [idTextLen]byte

@@ -207,11 +207,7 @@ func (e *Embedded) commit(g *group, sweep bool) (more bool, err error) {
 	if len(g.ops) == 0 && !sweep {
 		return false, nil
 	}
-	for _, o := range g.ops {
-		if o.kind == opPut {
-			o.record = encode(o.name, o.value, o.expiry, e.o.Sealer)
-		}
-	}
+	e.encodePuts(g)
 	more, err = e.transact(g, sweep)
 	if errors.Is(err, errBroken) && e.replaceFile(err) {
 		more, err = e.transact(g, sweep)
@@ -247,6 +243,27 @@ func (e *Embedded) commit(g *group, sweep bool) (more bool, err error) {
 	g.err = err
 	close(g.done)
 	return more, err
+}
+
+// maxRecords is the largest buffer that is kept for the next group, in bytes.
+const maxRecords = 4 << 20
+
+// encodePuts makes the records of the group's Puts, one after the other in a
+// buffer that the next group uses again: bbolt needs them until the
+// transaction has ended.
+func (e *Embedded) encodePuts(g *group) {
+	b := e.records[:0]
+	for _, o := range g.ops {
+		if o.kind == opPut {
+			start := len(b)
+			b = appendRecord(b, o.name, o.value, o.expiry, e.o.Sealer)
+			o.record = b[start:len(b):len(b)]
+		}
+	}
+	e.records = b
+	if cap(b) > maxRecords {
+		e.records = nil
+	}
 }
 
 func (e *Embedded) transact(g *group, sweep bool) (more bool, err error) {

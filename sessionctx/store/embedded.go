@@ -85,6 +85,8 @@ type Embedded struct {
 	overlayBytes int
 	gathering    *group
 
+	records []byte // the committer's: what encodePuts made last
+
 	urgent  chan struct{}
 	lazy    chan struct{}
 	damaged chan breakage

@@ -28,6 +28,10 @@ const (
 	expiryStep = int64(5 * time.Minute / time.Millisecond)
 	// dueNames is how many names share a list.
 	dueNames = 64
+	// fillPercent is how full a page is left when it is split. Most names begin
+	// with a time, as do all lists, so that what is new comes last: bbolt's
+	// half full pages would never fill up.
+	fillPercent = 0.9
 	// sweepBatch is how many names a transaction looks at, rounded up to whole
 	// lists: a claim in it waits a fraction of a millisecond longer.
 	sweepBatch = 2 * dueNames
@@ -41,7 +45,9 @@ type table struct {
 }
 
 func openTable(tx *bolt.Tx) *table {
-	return &table{entries: tx.Bucket(entriesBucket), due: tx.Bucket(dueBucket), names: map[int64][]string{}}
+	t := &table{entries: tx.Bucket(entriesBucket), due: tx.Bucket(dueBucket), names: map[int64][]string{}}
+	t.entries.FillPercent, t.due.FillPercent = fillPercent, fillPercent
+	return t
 }
 
 func dueTime(expiry int64) int64 {
@@ -69,7 +75,11 @@ func (t *table) finish() error {
 	for due, names := range t.names {
 		for len(names) > 0 {
 			n := min(len(names), dueNames)
-			var list []byte
+			size := 0
+			for _, name := range names[:n] {
+				size += len(name) + 2
+			}
+			list := make([]byte, 0, size)
 			for _, name := range names[:n] {
 				list = binary.AppendUvarint(list, uint64(len(name)))
 				list = append(list, name...)
@@ -79,7 +89,7 @@ func (t *table) finish() error {
 			if err != nil {
 				return err
 			}
-			key := binary.BigEndian.AppendUint64(nil, uint64(due))
+			key := binary.BigEndian.AppendUint64(make([]byte, 0, 16), uint64(due))
 			if err := t.due.Put(binary.BigEndian.AppendUint64(key, serial), list); err != nil {
 				return err
 			}

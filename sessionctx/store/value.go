@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 // A stored record is
@@ -27,16 +28,23 @@ var (
 )
 
 func encode(name string, value []byte, expiry int64, s Sealer) []byte {
+	return appendRecord(nil, name, value, expiry, s)
+}
+
+// appendRecord appends a record to dst.
+func appendRecord(dst []byte, name string, value []byte, expiry int64, s Sealer) []byte {
 	body := value
 	if s != nil {
 		body = s.Seal(name, value)
 	}
-	record := make([]byte, recordHeader, recordHeader+len(body))
-	record[0] = recordVersion
-	binary.BigEndian.PutUint64(record[5:], uint64(expiry))
-	record = append(record, body...)
+	start := len(dst)
+	dst = slices.Grow(dst, recordHeader+len(body))
+	dst = append(dst, recordVersion, 0, 0, 0, 0)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(expiry))
+	dst = append(dst, body...)
+	record := dst[start:]
 	binary.BigEndian.PutUint32(record[1:], checksum(name, record))
-	return record
+	return dst
 }
 
 // decode returns the value in a slice of its own. Its error is errDamaged.
@@ -89,5 +97,11 @@ func expiryOf(record []byte) int64 {
 
 func checksum(name string, record []byte) uint32 {
 	sum := crc32.Checksum(record[5:], castagnoli)
-	return crc32.Update(sum, castagnoli, []byte(name))
+	var part [64]byte // most names fit; a copy of the whole would be garbage
+	for len(name) > 0 {
+		n := copy(part[:], name)
+		sum = crc32.Update(sum, castagnoli, part[:n])
+		name = name[n:]
+	}
+	return sum
 }
