@@ -2,9 +2,10 @@ package caddymodule
 
 import "sync"
 
-// seenSessions remembers which sessions' rows this process has made lately,
-// so that the row that a session owes is not made with every event. It
-// forgets: a row made twice has the same id and collapses.
+// seenSessions remembers for which sessions this process has done something
+// lately that need not be done with every event: made the row that they owe,
+// say. It forgets, so it has to be something that may be done twice: a row has
+// the same id then, and collapses.
 type seenSessions struct {
 	mu         sync.Mutex
 	young, old map[string]struct{}
@@ -16,7 +17,7 @@ func newSeenSessions() *seenSessions {
 	return &seenSessions{young: map[string]struct{}{}}
 }
 
-// has reports whether the session's row was made.
+// has reports whether it was done for the session.
 func (s *seenSessions) has(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -27,7 +28,7 @@ func (s *seenSessions) has(id string) bool {
 	return ok
 }
 
-// add is called when the row is durable.
+// add is called when it is done for good.
 func (s *seenSessions) add(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -74,6 +74,17 @@ type Carried struct {
 	Present []string
 }
 
+// UserID is whose cookies they are, "" if nothing tells.
+func (c *Carried) UserID() string {
+	switch {
+	case c.User != nil:
+		return c.User.UserID
+	case c.Session != nil:
+		return c.Session.UserID
+	}
+	return ""
+}
+
 // OpenCookies reads a request's cookies. Where a name occurs more than once,
 // the first that verifies counts. The session's attribution is that of the
 // attribution cookie, if it belongs to the same user.
@@ -298,7 +309,7 @@ func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
 		add(names.User, r.sealUser(buf[:0], &user, c, now), age)
 	}
 
-	if had := v.carried.Session; had == nil || had.ID != s.ID {
+	if had := v.carried.Session; had == nil || had.ID != s.ID || had.ExpiresAt != s.ExpiresAt {
 		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
 		add(names.Session, r.sealSession(buf[:0], sealSession, s, false, maxCookie, now), age)
 	}
