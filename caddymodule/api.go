@@ -179,7 +179,7 @@ func (c *call) checkOrigin() error {
 	switch {
 	case len(h.Values("Origin")) > 1:
 		return denied
-	case origin == "":
+	case len(h.Values("Origin")) == 0:
 		if site != "" && site != "same-origin" {
 			return denied
 		}

@@ -56,7 +56,7 @@ type App struct {
 	limits   *limiters
 	metrics  *metrics
 	seen     *seenSessions // whose rows were made
-	settled  *seenSessions // that are known to be their line's living ones
+	settled  *seenSessions // spans that are known to be their line's living ones
 	// What every request could say is said once a minute.
 	lostRows, storeDown, noCommit, nested, badLandingPage, noAddress rate.Sometimes
 

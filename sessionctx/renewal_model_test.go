@@ -13,8 +13,9 @@ var errDown = errors.New("store is down")
 type ledger struct {
 	now     *int64
 	entries map[string]ledgerEntry
+	claims  int
 	down    bool
-	// lateNotes are those that have not taken effect yet.
+	// notes are those that have not taken effect yet.
 	notes  []func()
 	random *rand.Rand
 }
@@ -28,6 +29,7 @@ func (l *ledger) Claim(key string, s *Session, ttl time.Duration) (*Session, boo
 	if l.down {
 		return nil, false, errDown
 	}
+	l.claims++
 	if e, ok := l.entries[key]; ok && e.end > *l.now {
 		return &e.s, false, nil
 	}
@@ -324,11 +326,15 @@ func TestAnySessionOfALineLeadsToTheLivingOne(t *testing.T) {
 	if living.RenewalCount != 20 {
 		t.Fatalf("renewal %d", living.RenewalCount)
 	}
+	l.store.claims = 0
 	for i, s := range sessions {
 		got, won, err := s.Settle(l.ring[1], l.c, l.store, l.now)
 		if err != nil || won || got.ID != living.ID {
 			t.Errorf("session %d led to %s, want %s (%v)", i, got.ID, living.ID, err)
 		}
+	}
+	if l.store.claims != len(sessions) {
+		t.Errorf("%d sessions asked the store %d times: the newest is known under the first one's id", len(sessions), l.store.claims)
 	}
 	// None lives: the eldest and the youngest make one together, and it
 	// counts on.
