@@ -161,7 +161,7 @@ func TestHostilePagesInChromium(t *testing.T) {
 			for _, a := range attacks {
 				what := fmt.Sprintf("known: %v, from %s, %s", known, from, a.name)
 				shut, others := c.answers()
-				read := browser.Eval[string](p, "Promise.resolve().then(() => "+fill.Replace(a.script)+`).catch(() => "")`)
+				read := browser.Eval[string](p, "Promise.resolve().then(() => ("+fill.Replace(a.script)+`)).catch(() => "")`)
 				if read != "" {
 					t.Errorf("%s: read %q", what, read)
 				}
@@ -199,7 +199,7 @@ func TestHostilePagesInChromium(t *testing.T) {
 					continue
 				}
 				shut, others := c.answers()
-				browser.Eval[string](p, "Promise.resolve().then(() => "+fill.Replace(a.script)+`).catch(() => "")`)
+				browser.Eval[string](p, "Promise.resolve().then(() => ("+fill.Replace(a.script)+`)).catch(() => "")`)
 				eventually(t, 20*time.Second, a.name+" within the own page reaches the gate", func() error {
 					if now, _ := c.answers(); now <= shut {
 						return fmt.Errorf("%v refusals, as before", now)
