@@ -104,6 +104,9 @@ type call struct {
 	lost bool
 	// cookies is whether the answer sets the cookies that are allowed.
 	cookies bool
+	// conflict is whether a token proved another identity than the cookies
+	// hold, which stay as they are.
+	conflict bool
 }
 
 // serveAPI answers one call. It never returns an error for the client's
@@ -123,12 +126,12 @@ func (c *call) serve() (any, error) {
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Add("Vary", "Origin")
+	// Whoever may read the answer may read it as a resource.
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 	c.facts = c.app.facts(c.r, originalURL(c.r), c.now)
 	if err := c.checkOrigin(); err != nil {
 		return nil, err
 	}
-	// Whoever may read the answer may read it as a resource.
-	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 	if c.origin != "" {
 		header.Set("Cross-Origin-Resource-Policy", "cross-origin")
 		header.Set("Access-Control-Allow-Origin", c.origin)
@@ -176,7 +179,7 @@ func (c *call) checkOrigin() error {
 	switch {
 	case len(h.Values("Origin")) > 1:
 		return denied
-	case origin == "":
+	case len(h.Values("Origin")) == 0:
 		if site != "" && site != "same-origin" {
 			return denied
 		}
@@ -196,9 +199,18 @@ func (c *call) checkOrigin() error {
 	return nil
 }
 
-// allowed is checkOrigin for one campaign, as soon as that is known.
-func (c *call) allowed(h *Handler) bool {
-	return c.sameOrigin || slices.Contains(h.AllowOrigin, c.origin)
+// allowed is checkOrigin for one campaign, as soon as that is known. An origin
+// that only another campaign allows may not even read the refusal.
+func (c *call) allowed(h *Handler) error {
+	if c.sameOrigin || slices.Contains(h.AllowOrigin, c.origin) {
+		return nil
+	}
+	header := c.w.Header()
+	for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers"} {
+		header.Del(name)
+	}
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	return refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API of the campaign: name it with allow_origin")
 }
 
 func (c *call) limitClient() error {
@@ -328,8 +340,7 @@ func (c *call) setCookies() {
 	if v.CookiesAllowed {
 		// Ids alone never get one, and a token never replaces the identity
 		// that a valid cookie holds.
-		u := c.carried.User
-		if c.proof == proofIDs || u != nil && u.UserID != c.session.UserID {
+		if c.conflict || c.proof == proofIDs {
 			return
 		}
 	}
@@ -343,11 +354,7 @@ func (c *call) elsewhere() bool {
 	if c.site == nil || c.site.sameCampaign(c.handler) {
 		return false
 	}
-	if u := c.carried.User; u != nil {
-		return u.UserID != c.session.UserID
-	}
-	s := c.carried.Session
-	return s == nil || s.UserID != c.session.UserID
+	return c.carried.UserID() != c.session.UserID
 }
 
 // commit makes rows durable: the answer may say so then.
@@ -355,7 +362,9 @@ func (c *call) commit(rows ...outbox.Row) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), commitPatience)
+	// A client that goes away meanwhile is no failure of the disk, and sends
+	// the same again.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), commitPatience)
 	defer cancel()
 	err := c.engine.outbox.commit(ctx, rows...)
 	switch {

@@ -50,16 +50,15 @@ func (c *call) renew() (any, error) {
 	if err := c.prove(old); err != nil {
 		return nil, err
 	}
-	if c.session.Expired(c.now.UnixMilli()) {
-		if _, err := c.successor(); err != nil {
-			return nil, err
-		}
-		// The claim is durable, the row now is: then the answer.
-		if err := c.commitSession(); err != nil {
-			return nil, err
-		}
-	} else {
+	lives := !c.session.Expired(c.now.UnixMilli())
+	if err := c.settle(); err != nil {
+		return nil, err
+	}
+	if lives {
 		c.app.metrics.renewals.WithLabelValues("living").Inc()
+	} else if err := c.commitSession(); err != nil {
+		// The claim is durable, the row is to be: then the answer.
+		return nil, err
 	}
 	c.cookies = true
 	s := &c.session
@@ -143,8 +142,8 @@ func (c *call) context() (any, error) {
 			return nil, refuse(http.StatusBadRequest, "unknown_campaign", "campaign_id is missing from the query or names no campaign of this server; one in preview takes campaign_environment=preview too")
 		}
 	}
-	if !c.allowed(h) {
-		return nil, refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API of the campaign: name it with allow_origin")
+	if err := c.allowed(h); err != nil {
+		return nil, err
 	}
 	// The page is what was visited, not this resource.
 	facts := c.facts

@@ -55,7 +55,8 @@ type App struct {
 	ring     *keyRing
 	limits   *limiters
 	metrics  *metrics
-	seen     *seenSessions
+	seen     *seenSessions // whose rows were made
+	settled  *seenSessions // spans that are known to be their line's living ones
 	// What every request could say is said once a minute.
 	lostRows, storeDown, noCommit, nested, badLandingPage, noAddress rate.Sometimes
 
@@ -117,7 +118,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.log = ctx.Logger()
 	a.campaigns = map[sessionctx.CampaignRef]*Handler{}
 	a.limits = newLimiters(time.Now)
-	a.seen = newSeenSessions()
+	a.seen, a.settled = newSeenSessions(), newSeenSessions()
 	for _, s := range []*rate.Sometimes{&a.lostRows, &a.storeDown, &a.noCommit, &a.nested, &a.badLandingPage, &a.noAddress} {
 		s.Interval = time.Minute
 	}

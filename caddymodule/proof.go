@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/store"
 )
@@ -92,14 +90,20 @@ func (c *call) proveByToken(token, campaignID, userID string) error {
 
 // take settles on a session.
 func (c *call) take(h *Handler, s sessionctx.Session, p proof) error {
-	if !c.allowed(h) {
-		return refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API of the campaign: name it with allow_origin")
+	if err := c.allowed(h); err != nil {
+		return err
 	}
 	c.handler, c.session, c.proof = h, s, p
 	// Consent rules match on what the request tells.
 	newView(h, c.r, c.facts, c.now)
 	if c.sameOrigin && p != proofCookie { // else they are what it was proved by
 		c.carried = h.carried(c.r, c.ring, &c.facts, c.now)
+		if u := c.carried.UserID(); p == proofToken && u != "" && u != s.UserID {
+			// The token is good for its own session, and changes nothing
+			// about who this browser is.
+			c.conflict = true
+			c.app.metrics.conflicts.Inc()
+		}
 	}
 	return nil
 }
@@ -225,10 +229,7 @@ func (c *call) reconstruct(h *Handler, sessionID, userID string, ms int64) *sess
 	return s
 }
 
-const (
-	stateKey   = "session/"
-	renewedKey = "renewed/"
-)
+const stateKey = "session/"
 
 // state reads a session's state from the store. What is not sealed by us
 // counts as absent.
@@ -264,85 +265,4 @@ func (a *App) keepState(e engine, ring *sessionctx.Ring, campaign *sessionctx.Ca
 	sealed := ring.SealState(s, now.UnixMilli())
 	ttl := time.Duration(s.ExpiresAt-now.UnixMilli())*time.Millisecond + campaign.LegacyIDs
 	e.store.value.Put(stateKey+s.ID, sealed, max(ttl, time.Second))
-}
-
-// living makes the call's session one that lives: the line's newest where
-// the one that was named has ended. Calls with a token are told to renew.
-func (c *call) living() error {
-	if !c.session.Expired(c.now.UnixMilli()) {
-		return nil
-	}
-	if c.proof == proofToken {
-		return refuse(http.StatusConflict, "session_expired", "the session has expired: renew it and send this again")
-	}
-	_, err := c.successor()
-	return err
-}
-
-// successor replaces the call's expired session by its living successor,
-// which is made if there is none. It says whether this call made it.
-func (c *call) successor() (made bool, err error) {
-	campaign := c.handler.campaign
-	ctx, cancel := context.WithTimeout(c.r.Context(), storePatience)
-	defer cancel()
-	st, err := c.engine.store.get(ctx)
-	if err != nil {
-		return c.derive(err)
-	}
-	now := c.now.UnixMilli()
-	// Each turn follows one renewal that happened before, so a line's length
-	// bounds them; time bounds that.
-	for c.session.Expired(now) {
-		old := &c.session
-		next, err := old.Renew(c.ring, campaign, now)
-		if err != nil {
-			return false, c.renewalRefused(err)
-		}
-		// As long as the old session could be renewed at all, it has to
-		// be renewed to the same one.
-		ttl := campaign.AttributionWindow - time.Duration(now-old.OriginalAt)*time.Millisecond + campaign.SessionDuration
-		standing, won, err := st.Claim(ctx, renewedKey+old.ID, c.ring.SealState(&next, now), ttl)
-		if err != nil {
-			return c.derive(err)
-		}
-		if won {
-			c.session, made = next, true
-			break
-		}
-		known, err := c.ring.OpenState(standing)
-		if err != nil || known.UserID != old.UserID || known.Campaign != old.Campaign {
-			return c.derive(errors.New("the claimed successor can't be read"))
-		}
-		c.session = *known
-	}
-	if made {
-		c.app.metrics.renewals.WithLabelValues("renewed").Inc()
-	} else {
-		c.app.metrics.renewals.WithLabelValues("standing").Inc()
-	}
-	c.app.keepState(c.engine, c.ring, campaign, &c.session, c.now)
-	return made, nil
-}
-
-// derive renews without the store: every node that does so finds the same.
-func (c *call) derive(cause error) (bool, error) {
-	c.app.metrics.storeFails.Inc()
-	c.app.storeDown.Do(func() {
-		c.app.log.Error("store does not answer: renewals fall back to derived sessions", zap.Error(cause))
-	})
-	next, err := c.session.RenewDerived(c.ring, c.handler.campaign, c.now.UnixMilli())
-	if err != nil {
-		return false, c.renewalRefused(err)
-	}
-	c.session = next
-	c.app.metrics.renewals.WithLabelValues("derived").Inc()
-	return true, nil
-}
-
-func (c *call) renewalRefused(err error) error {
-	c.app.metrics.renewals.WithLabelValues("refused").Inc()
-	if errors.Is(err, sessionctx.ErrSessionTooOld) {
-		return refuse(http.StatusGone, "session_too_old", "%v: reload the page for a new session", err)
-	}
-	return err
 }

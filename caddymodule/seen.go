@@ -6,10 +6,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// seenSessions remembers which sessions' rows this process has made lately,
-// so that the row that a session owes is not made with every event. It
-// forgets: a row made twice has the same id and collapses. Ids are kept as
-// their 16 bytes, which the collector has not to look at.
+// seenSessions remembers for which sessions this process has done something
+// lately that need not be done with every event: made the row that they owe,
+// say. It forgets, so it has to be something that may be done twice: a row has
+// the same id then, and collapses. Ids are kept as their 16 bytes, which the
+// collector has not to look at.
 type seenSessions struct {
 	mu         sync.Mutex
 	young, old map[uuid.UUID]struct{}
@@ -21,7 +22,7 @@ func newSeenSessions() *seenSessions {
 	return &seenSessions{young: map[uuid.UUID]struct{}{}}
 }
 
-// has reports whether the session's row was made.
+// has reports whether it was done for the session.
 func (s *seenSessions) has(id string) bool {
 	u, err := uuid.Parse(id)
 	if err != nil {
@@ -36,7 +37,7 @@ func (s *seenSessions) has(id string) bool {
 	return ok
 }
 
-// add is called when the row is durable.
+// add is called when it is done for good.
 func (s *seenSessions) add(id string) {
 	u, err := uuid.Parse(id)
 	if err != nil {

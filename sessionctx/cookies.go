@@ -69,6 +69,17 @@ type Carried struct {
 	all []Cookie // as they came, other campaigns' and other programs' too
 }
 
+// UserID is whose cookies they are, "" if nothing tells.
+func (c *Carried) UserID() string {
+	switch {
+	case c.User != nil:
+		return c.User.UserID
+	case c.Session != nil:
+		return c.Session.UserID
+	}
+	return ""
+}
+
 // OpenCookies reads a request's cookies, which have to stay as they are. Where
 // a name occurs more than once, the first that verifies counts. The session's
 // attribution is that of the attribution cookie, if it belongs to the same
@@ -285,7 +296,7 @@ func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
 	if user, age := v.userCookie(now); user != nil {
 		add(names.User, r.sealUser(buf[:0], user, c, now), age, maxUserCookie)
 	}
-	if had := v.carried.Session; had == nil || had.ID != s.ID {
+	if had := v.carried.Session; had == nil || had.ID != s.ID || had.ExpiresAt != s.ExpiresAt {
 		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
 		add(names.Session, r.sealSession(buf[:0], sealSession, s, false, maxSessionCookie, now), age, maxSessionCookie)
 	}

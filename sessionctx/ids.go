@@ -186,13 +186,16 @@ func (r *Ring) NewSessionID(random io.Reader, ms int64, campaign CampaignRef, us
 	return u.String(), nil
 }
 
-// DeriveSessionID makes the id of the successor that every node finds alike
-// when the store can't be asked: its random bits are a MAC of the old id, its
-// time the end of the old session plus whole durations.
-func (r *Ring) DeriveSessionID(oldID string, ms int64, campaign CampaignRef, userID string) string {
+// DeriveSessionID makes the id that every node finds alike for the session of
+// one slot of a line: its time is the slot's beginning ms, its random bits are
+// a MAC of the line's first session and the slot, which is of duration ms.
+func (r *Ring) DeriveSessionID(originalID string, ms, duration int64, campaign CampaignRef, userID string) string {
 	key := r.keyAt(ms)
 	u := sessionIDAt(ms)
-	sum := key.successors.sum(u[:6], oldID, campaign.ID, string(campaign.Environment), userID)
+	var slot [14]byte
+	copy(slot[:6], u[:6])
+	binary.BigEndian.PutUint64(slot[6:], uint64(duration))
+	sum := key.successors.sum(slot[:], originalID, campaign.ID, string(campaign.Environment), userID)
 	copy(u[6:idHeadLen], sum[:])
 	u.setVersion()
 	key.ids.sign(&u, macSession, campaign.ID, string(campaign.Environment), userID)

@@ -1,9 +1,6 @@
 package sessionctx
 
-import (
-	"errors"
-	"time"
-)
+import "errors"
 
 // Session is one visit of one user to one campaign, and all that goes with it.
 // Times are Unix ms by the server's clock.
@@ -64,39 +61,6 @@ var (
 	// ErrUserMismatch is a session of another user.
 	ErrUserMismatch = errors.New("session belongs to another user")
 )
-
-// Renew gives the successor of an expired session: a new id, the same user,
-// segment, variants and first touch. It is a pure function of its arguments;
-// that it happens once is for a claim in the store to see to. The id is
-// derived from the old one, so that nodes and tabs which can't ask each other
-// agree as long as they renew within the same session duration.
-func (s *Session) Renew(r *Ring, c *Campaign, now int64) (Session, error) {
-	if now-s.OriginalAt > c.AttributionWindow.Milliseconds() {
-		return Session{}, ErrSessionTooOld
-	}
-	next := *s
-	next.ID = r.DeriveSessionID(s.ID, successorAt(s.ExpiresAt, c.SessionDuration, now), s.Campaign, s.UserID)
-	next.CreatedAt = now
-	next.ExpiresAt = now + c.SessionDuration.Milliseconds()
-	next.RenewalCount++
-	return next, nil
-}
-
-// RenewDerived is Renew for when the store can't say whether another tab or
-// node has renewed already: its times are derived too, so that all who ask
-// within the same duration get the very same session.
-func (s *Session) RenewDerived(r *Ring, c *Campaign, now int64) (Session, error) {
-	return s.Renew(r, c, successorAt(s.ExpiresAt, c.SessionDuration, now))
-}
-
-// successorAt is the old expiry plus as many whole durations as fit before
-// now.
-func successorAt(expired int64, d time.Duration, now int64) int64 {
-	if now <= expired {
-		return expired
-	}
-	return expired + (now-expired)/d.Milliseconds()*d.Milliseconds()
-}
 
 const stateVersion = 1
 

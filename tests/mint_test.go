@@ -1,0 +1,140 @@
+package tests
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"net"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+)
+
+// ring is the key ring that the process works with: sessions of any age can be
+// made with it, so that no test waits for one to end.
+func (c *caddy) ring() *sessionctx.Ring {
+	c.t.Helper()
+	var ring *sessionctx.Ring
+	eventually(c.t, 20*time.Second, "the key ring is there", func() error {
+		b, err := os.ReadFile(c.path("data/caddy/session_context/keys.json"))
+		if err == nil {
+			ring, err = sessionctx.ParseRing(b)
+		}
+		return err
+	})
+	return ring
+}
+
+// minted is a session that a server made, as far as anyone can tell.
+type minted struct {
+	sessionctx.Session
+	ring     *sessionctx.Ring
+	campaign *sessionctx.Campaign
+}
+
+// mint makes a session of the campaign that began so long ago and lasts for
+// duration.
+func mint(t testing.TB, ring *sessionctx.Ring, campaign string, ago, duration time.Duration) *minted {
+	t.Helper()
+	c := &sessionctx.Campaign{
+		CampaignRef: sessionctx.CampaignRef{ID: campaign, Environment: sessionctx.Production},
+		WorkspaceID: "ws_1", ProjectID: "pr_1", SessionDuration: duration, AttributionWindow: 30 * 24 * time.Hour, Cookies: true,
+	}
+	user, err := ring.NewUserID(rand.Reader, c.WorkspaceID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	created := time.Now().Add(-ago).UnixMilli()
+	id, err := ring.NewSessionID(rand.Reader, created, c.CampaignRef, user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	touch := sessionctx.Touch{Time: created, UTM: sessionctx.UTM{Source: "google"}}
+	return &minted{sessionctx.Session{
+		ID: id, UserID: user, Campaign: c.CampaignRef, CreatedAt: created, ExpiresAt: created + duration.Milliseconds(),
+		OriginalID: id, OriginalAt: created, SegmentID: "mobile",
+		Assignments: []sessionctx.Assignment{{TestID: "hero", VariantID: "bold"}},
+		Attribution: sessionctx.Attribution{Original: touch, Current: touch},
+	}, ring, c}
+}
+
+func (m *minted) token() string { return m.ring.SealToken(&m.Session, m.CreatedAt) }
+
+func (m *minted) ids() map[string]any {
+	return map[string]any{"session_id": m.ID, "user_id": m.UserID, "campaign_id": m.Campaign.ID}
+}
+
+// cookies is the header that a browser sends while it has the session's
+// cookies, those of plain HTTP.
+func (m *minted) cookies() string {
+	consent := sessionctx.Consent{Purposes: sessionctx.Purposes{Analytics: true}}
+	visit := sessionctx.Resume(m.campaign, m.Session, consent, sessionctx.Carried{})
+	var pairs []string
+	for _, c := range visit.Cookies(m.ring, false, time.UnixMilli(m.CreatedAt)) {
+		pairs = append(pairs, c.Name+"="+c.Value)
+	}
+	return strings.Join(pairs, "; ")
+}
+
+// expire waits until the API takes the token's session for ended.
+func expire(t testing.TB, v *visitor, token string) {
+	t.Helper()
+	eventually(t, 30*time.Second, "the session ends", func() error {
+		if a := v.post("events/session/track", map[string]any{"token": token}); a.Code != "session_expired" {
+			return fmt.Errorf("%d %s", a.status, a.body)
+		}
+		return nil
+	})
+}
+
+// redis is a redis-server on a loopback port of its own, whose data outlives
+// it.
+type redis struct {
+	t         testing.TB
+	dir, port string
+	cmd       *exec.Cmd
+}
+
+func startRedis(t testing.TB) *redis {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(freeAddr(t))
+	r := &redis{t: t, dir: t.TempDir(), port: port}
+	r.start()
+	t.Cleanup(r.kill)
+	return r
+}
+
+func (r *redis) start() {
+	r.t.Helper()
+	r.cmd = exec.Command("redis-server", "--port", r.port, "--bind", "127.0.0.1", "--dir", r.dir,
+		"--appendonly", "yes", "--appendfsync", "always", "--save", "")
+	if err := r.cmd.Start(); err != nil {
+		r.t.Fatalf("redis-server: %v; run make setup", err)
+	}
+	eventually(r.t, 20*time.Second, "redis-server answers", func() error {
+		c, err := net.Dial("tcp", "127.0.0.1:"+r.port)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(time.Second))
+		fmt.Fprint(c, "PING\r\n")
+		b := make([]byte, 5)
+		if n, err := c.Read(b); string(b[:n]) != "+PONG" {
+			return fmt.Errorf("answer %q: %v", b[:n], err)
+		}
+		return nil
+	})
+}
+
+func (r *redis) kill() {
+	if r.cmd != nil {
+		r.cmd.Process.Kill()
+		r.cmd.Wait()
+		r.cmd = nil
+	}
+}
