@@ -111,7 +111,7 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 			}
 		case names.Choice:
 			if got.Choice == nil {
-				got.Choice = r.openChoice(ck.Value, c)
+				got.Choice = r.openChoice(ck.Value, c, now)
 			}
 		case ReferenceConsentCookie:
 			reference = append(reference, ck.Value)
@@ -230,31 +230,6 @@ func (r *Ring) sealAttribution(dst []byte, s *Session, now int64) []byte {
 		if sealedLen(len(w.b)) <= maxCookie || !a.shorten() {
 			return w.seal(dst, r, sealAttribution, now)
 		}
-	}
-}
-
-func (r *Ring) openChoice(v string, c *Campaign) *Choice {
-	w := takeBench()
-	defer putBench(w)
-	plain, err := w.open(r, sealChoice, v)
-	if err != nil {
-		// A choice that can't be read means no: better to ask again than
-		// to take a refusal for a yes.
-		return &Choice{}
-	}
-	d := newDecoder(plain)
-	if d.byte() != stateVersion {
-		return &Choice{}
-	}
-	workspace := d.text()
-	flags := d.bools()
-	at := d.int()
-	if d.err != nil || workspace != c.WorkspaceID {
-		return &Choice{}
-	}
-	return &Choice{
-		Purposes: Purposes{Analytics: flags&1 != 0, Marketing: flags&2 != 0, Functional: flags&4 != 0},
-		At:       at,
 	}
 }
 
