@@ -52,7 +52,7 @@ var siteMistakes = []mistake{
 	{"an unknown option", "sesion_duration 30m", "unknown option 'sesion_duration' in session_context: known are ab_test, allow_origin, api_base_url, api_path, attribution_window, before_consent, campaign, campaign_environment, client, consent, debug, environment, identity, inject, landing_page, legacy_ids, log_ids, project, rate_limit, segment, session_duration, variable, visit, workspace, at Caddyfile:8"},
 	{"an unknown option in consent", `consent {
 	requires always
-}`, "unknown option 'requires' in consent: known are google_consent_mode, localization, privacy_policy, require, respect, terms, user_cookie, at Caddyfile:9"},
+}`, "unknown option 'requires' in consent: known are google_consent_mode, localization, privacy_policy, require, respect, store_ip, terms, user_cookie, at Caddyfile:9"},
 	{"an unknown option in a segment", `segment all {
 	page lp_2
 }`, "unknown option 'page' in segment all: known are landing_page, at Caddyfile:9"},
@@ -309,6 +309,9 @@ ab_test hero {
 	{"one too many: google_consent_mode", `consent {
 	google_consent_mode on
 }`, "google_consent_mode has one argument too many: 'on', at Caddyfile:9"},
+	{"one too many: store_ip", `consent {
+	store_ip full
+}`, "store_ip has one argument too many: 'full', at Caddyfile:9"},
 	{"one too many: segment", "segment m @eu extra", "segment m has 'extra' where a matcher like @mobile should be, at Caddyfile:8"},
 	{"one too many: landing_page of a segment", `segment m {
 	landing_page lp_2 extra

@@ -46,8 +46,14 @@ var routes = map[string]route{
 	"events/session/track": {http.MethodPost, maxBody, false, (*call).trackSession},
 	"events/track":         {http.MethodPost, maxBody, false, (*call).trackEvent},
 	"events/batch-track":   {http.MethodPost, maxBatchBody, true, (*call).trackBatch},
+	"consent/record":       {http.MethodPost, maxBody, false, (*call).recordConsent},
 	"session/context":      {http.MethodGet, 0, false, (*call).context},
 	"session/context.js":   {http.MethodGet, 0, false, (*call).context},
+}
+
+// readers are what GET does on routes that POST writes to.
+var readers = map[string]func(*call) (any, error){
+	"consent/record": (*call).readConsent,
 }
 
 func isRoute(path string) bool {
@@ -145,9 +151,16 @@ func (c *call) serve() (any, error) {
 		c.w.WriteHeader(http.StatusNoContent)
 		return nil, nil
 	}
+	methods := c.route.method
+	if read := readers[c.name]; read != nil {
+		methods += ", " + http.MethodGet
+		if c.r.Method == http.MethodGet {
+			c.route = route{method: http.MethodGet, serve: read}
+		}
+	}
 	if c.r.Method != c.route.method {
-		header.Set("Allow", c.route.method+", OPTIONS")
-		return nil, refuse(http.StatusMethodNotAllowed, "method_not_allowed", "%s takes %s, not %s", c.name, c.route.method, sessionctx.CleanText(c.r.Method, 16))
+		header.Set("Allow", methods+", OPTIONS")
+		return nil, refuse(http.StatusMethodNotAllowed, "method_not_allowed", "%s takes %s, not %s", c.name, methods, sessionctx.CleanText(c.r.Method, 16))
 	}
 	if err := c.limitClient(); err != nil {
 		return nil, err
@@ -282,6 +295,9 @@ func (c *call) readBody() error {
 func (c *call) answer(data any, err error) {
 	code, status := "ok", http.StatusOK
 	var payload any = success{true, data}
+	if whole, ok := data.(wholeAnswer); ok {
+		payload = whole
+	}
 	if err != nil {
 		var r *refusal
 		if !errors.As(err, &r) {
@@ -322,6 +338,10 @@ type success struct {
 	Success bool `json:"success"`
 	Data    any  `json:"data"`
 }
+
+// wholeAnswer is an answer that has more than data at its top level, where
+// older clients look for it.
+type wholeAnswer map[string]any
 
 type failure struct {
 	Success bool   `json:"success"`

@@ -60,7 +60,7 @@ func BenchmarkPage(b *testing.B) {
 }
 
 // benchHandler is a site's handler, provisioned as Caddy does it.
-func benchHandler(b *testing.B, consent string) *Handler {
+func benchHandler(b testing.TB, consent string) *Handler {
 	b.Helper()
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(`{
 	admin off

@@ -42,6 +42,7 @@ func init() {
 //			localization     on|off
 //			user_cookie      <duration> [fixed]
 //			google_consent_mode
+//			store_ip
 //		}
 //		segment <id> [<matcher>] {
 //			landing_page     <id>
@@ -234,6 +235,7 @@ func parseConsent(h httpcaddyfile.Helper, c *Campaign) error {
 			return b.end("user_cookie")
 		},
 		"google_consent_mode": b.flag(&cs.GoogleConsentMode),
+		"store_ip":            b.flag(&cs.StoreIP),
 	})
 	if err != nil {
 		return err

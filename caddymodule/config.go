@@ -128,6 +128,9 @@ type Consent struct {
 	UserCookieFixed bool `json:"user_cookie_fixed,omitempty"`
 	// Set Google Consent Mode v2 defaults before any tag.
 	GoogleConsentMode bool `json:"google_consent_mode,omitempty"`
+	// Keep the network that a decision came from (the /24 of an IPv4 address,
+	// the /48 of an IPv6 one) with its record. Default: no part of it.
+	StoreIP bool `json:"store_ip,omitempty"`
 
 	require caddyhttp.MatcherSets
 }
@@ -306,6 +309,7 @@ func (c *Consent) values() (*sessionctx.ConsentRules, error) {
 		Localization:      c.Localization,
 		UserCookieFixed:   c.UserCookieFixed,
 		GoogleConsentMode: c.GoogleConsentMode,
+		StoreIP:           c.StoreIP,
 	}
 	if c.Respect != nil {
 		rules.RespectGPC = false

@@ -169,13 +169,16 @@ func (a *App) facts(r *http.Request, original *url.URL, now time.Time) sessionct
 
 // carried reads the cookies that the request brought.
 func (h *Handler) carried(r *http.Request, ring *sessionctx.Ring, f *sessionctx.Facts, now time.Time) sessionctx.Carried {
-	cookies := r.Cookies()
-	if len(cookies) == 0 {
+	cookies, choices := r.Cookies(), referenceChoices(r)
+	if len(cookies) == 0 && len(choices) == 0 {
 		return sessionctx.Carried{}
 	}
-	list := make([]sessionctx.Cookie, len(cookies))
-	for i, c := range cookies {
-		list[i] = sessionctx.Cookie{Name: c.Name, Value: c.Value}
+	list := make([]sessionctx.Cookie, 0, len(cookies)+len(choices))
+	list = append(list, choices...)
+	for _, c := range cookies {
+		if c.Name != sessionctx.ReferenceConsentCookie {
+			list = append(list, sessionctx.Cookie{Name: c.Name, Value: c.Value})
+		}
 	}
 	return ring.OpenCookies(list, h.campaign, f.Scheme == "https", now.UnixMilli())
 }
@@ -217,8 +220,13 @@ func (h *Handler) segment(r *http.Request) string {
 // setCookies puts those that the visit's answer sets or removes into its header.
 func setCookies(header http.Header, v *sessionctx.Visit, ring *sessionctx.Ring, f *sessionctx.Facts, now time.Time) {
 	secure := f.Scheme == "https"
+	writeCookies(header, secure, v.Cookies(ring, secure, now)...)
+}
+
+// writeCookies puts cookies into an answer's header.
+func writeCookies(header http.Header, secure bool, cookies ...sessionctx.Cookie) {
 	var buf [1024]byte
-	for _, c := range v.Cookies(ring, secure, now) {
+	for _, c := range cookies {
 		seconds := int64(c.MaxAge / time.Second)
 		if c.MaxAge > 0 && seconds == 0 {
 			continue // over before it arrives

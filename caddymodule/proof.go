@@ -21,13 +21,13 @@ const (
 	proofToken
 	proofIDs
 	proofCookie
+	// proofVisitor and proofSubject are consent/record's alone.
+	proofVisitor
+	proofSubject
 )
 
-// Lengths of what clients name, in bytes.
-const (
-	maxToken = 8192
-	maxID    = 64
-)
+// maxID is the longest id that clients may name, in bytes.
+const maxID = 64
 
 func invalidSession() *refusal {
 	return refuse(http.StatusUnauthorized, "invalid_session", "the session's token, ids or cookie do not verify: reload the page for a new session")
@@ -37,6 +37,12 @@ func invalidSession() *refusal {
 // the body names, "" if none.
 func (c *call) prove(sessionID string) error {
 	err := c.findSession(sessionID)
+	return c.limitProofs(err, c.session.OriginalID)
+}
+
+// limitProofs counts a proof: against the client if it failed with err, else
+// against what was proved.
+func (c *call) limitProofs(err error, of string) error {
 	if err != nil {
 		var r *refusal
 		if errors.As(err, &r) && r.status < 500 && c.facts.ClientIP.IsValid() {
@@ -44,7 +50,7 @@ func (c *call) prove(sessionID string) error {
 		}
 		return err
 	}
-	if wait, ok := c.app.limits.allow(c.limit(limitSession), c.session.OriginalID, 1); !ok {
+	if wait, ok := c.app.limits.allow(c.limit(limitSession), of, 1); !ok {
 		return tooMany(wait, "too many requests for this session")
 	}
 	return nil
@@ -54,7 +60,7 @@ func (c *call) findSession(sessionID string) error {
 	campaignID := c.body.Text("campaign_id", maxID)
 	userID := c.body.Text("user_id", maxID)
 	// Missing, null and empty are no token; anything else has to verify.
-	if token := c.body.Text("token", maxToken); token != "" || c.body.Has("token") && string(c.body["token"]) != `""` {
+	if token, given := c.body.Token(); given {
 		return c.proveByToken(token, campaignID, userID)
 	}
 	handlers := c.app.handlersOf(campaignID)

@@ -1,9 +1,9 @@
 package sessionctx
 
 import (
-	"encoding/json"
 	"net/url"
 	"time"
+	"unicode/utf8"
 )
 
 // ConsentRules are the campaign's `consent` block without its matchers.
@@ -19,6 +19,9 @@ type ConsentRules struct {
 	UserCookieFixed bool
 	// GoogleConsentMode sets Consent Mode v2 defaults before any tag.
 	GoogleConsentMode bool
+	// StoreIP keeps the network that a decision came from (TruncateIP) with
+	// its record.
+	StoreIP bool
 }
 
 // DefaultUserCookie is the user cookie's lifetime where nothing else is said:
@@ -64,9 +67,13 @@ func (c *Consent) Refused() bool { return !c.Analytics && c.Source != ConsentPen
 // DecideConsent weighs what the browser itself carries: the newest explicit
 // choice, but nothing over a refusal that we recorded; the signals that the
 // campaign respects, unless the visitor told us yes in spite of them; then the
-// reference manager's choice, then the rule.
+// reference manager's choice, then the rule. A refusal that we recorded counts
+// even where the campaign asks nobody (rules is nil).
 func DecideConsent(rules *ConsentRules, required bool, f *Facts, ours, reference *Choice) Consent {
 	if rules == nil {
+		if ours != nil {
+			return Consent{Purposes: ours.Purposes, Source: ConsentChoice}
+		}
 		return Consent{Purposes: Purposes{true, true, true}, Source: ConsentNotRequired}
 	}
 	switch {
@@ -109,6 +116,8 @@ func ParseReferenceConsent(values []string) *Choice {
 	return strictest
 }
 
+// parseReferenceConsent reads one value. What a browser script could not have
+// written so (names twice, other types, other bytes than UTF-8) can't be read.
 func parseReferenceConsent(v string) (c Choice, chosen bool) {
 	const maxLen = 2048
 	if len(v) > maxLen {
@@ -117,28 +126,43 @@ func parseReferenceConsent(v string) (c Choice, chosen bool) {
 	if text, err := url.PathUnescape(v); err == nil {
 		v = text
 	}
-	var doc struct {
-		Preferences *struct {
-			Analytics  bool `json:"analytics"`
-			Marketing  bool `json:"marketing"`
-			Functional bool `json:"functional"`
-		} `json:"preferences"`
-		HasUserInteracted bool    `json:"hasUserInteracted"`
-		Timestamp         float64 `json:"timestamp"`
-		Version           int     `json:"version"`
-	}
-	if json.Unmarshal([]byte(v), &doc) != nil || doc.Version != 1 || doc.Preferences == nil {
+	doc, err := ParseBody([]byte(v))
+	preferences := doc.Object("preferences")
+	if err != nil || !utf8.ValidString(v) || string(doc["version"]) != "1" || preferences == nil {
 		return Choice{}, true
 	}
-	if !doc.HasUserInteracted {
+	interacted, readable := doc.yes("hasUserInteracted")
+	for name, granted := range map[string]*bool{"analytics": &c.Analytics, "marketing": &c.Marketing, "functional": &c.Functional} {
+		var ok bool
+		*granted, ok = preferences.yes(name)
+		readable = readable && ok
+	}
+	at, ok := 0.0, true
+	if doc.Has("timestamp") {
+		at, ok = doc.Number("timestamp")
+		ok = ok && doc["timestamp"][0] != '"'
+	}
+	if !readable || !ok {
+		return Choice{}, true
+	}
+	if !interacted {
 		return Choice{}, false
 	}
-	c.Analytics = doc.Preferences.Analytics
-	c.Marketing = doc.Preferences.Marketing
-	c.Functional = doc.Preferences.Functional
 	const year9999 = 253402300799999
-	if doc.Timestamp > 0 && doc.Timestamp < year9999 {
-		c.At = int64(doc.Timestamp)
+	if at > 0 && at < year9999 {
+		c.At = int64(at)
 	}
 	return c, true
+}
+
+// yes is the field as a boolean, false where it is missing. ok is false for
+// any other type.
+func (b Body) yes(name string) (yes, ok bool) {
+	switch string(b[name]) {
+	case "true":
+		return true, true
+	case "", "null", "false":
+		return false, true
+	}
+	return false, false
 }

@@ -22,7 +22,8 @@ func TestConsentIsDecidedByWhatTheBrowserCarries(t *testing.T) {
 		analytics       bool
 		source          ConsentSource
 	}{
-		{"where consent is never asked for, all is allowed", nil, true, both, no(1), no(1), true, ConsentNotRequired},
+		{"where consent is never asked for, all is allowed", nil, true, both, nil, no(1), true, ConsentNotRequired},
+		{"a refusal of ours counts even there", nil, true, both, no(1), nil, false, ConsentChoice},
 		{"not required and nothing said: allowed", all, false, Facts{}, nil, nil, true, ConsentNotRequired},
 		{"required and nothing said: pending", all, true, Facts{}, nil, nil, false, ConsentPending},
 		{"GPC is a refusal", all, false, gpc, nil, nil, false, ConsentGPC},
@@ -96,6 +97,17 @@ func TestTheReferenceManagersCookie(t *testing.T) {
 		{"a yes as text means no", []string{`{"preferences":{"analytics":"true"},"hasUserInteracted":true,"version":1}`}, no},
 		{"a missing preference is none", []string{`{"preferences":{},"hasUserInteracted":true,"version":1}`}, no},
 		{"one too long to be its own means no", []string{yes + strings.Repeat(" ", 2048)}, no},
+		{"one name twice means no", []string{`{"preferences":{"analytics":false,"analytics":true},"hasUserInteracted":true,"version":1}`}, no},
+		{"preferences twice mean no", []string{`{"preferences":{},"preferences":{"analytics":true},"hasUserInteracted":true,"version":1}`}, no},
+		{"names in another case are other names", []string{`{"preferences":{"analytics":false,"Analytics":true},"hasUserInteracted":true,"version":1}`}, no},
+		{"bytes that are not UTF-8 mean no", []string{`{"preferences":{"analytics":true,"x":"%ff"},"hasUserInteracted":true,"version":1}`}, no},
+		{"a version as text means no", []string{`{"preferences":{"analytics":true},"hasUserInteracted":true,"version":"1"}`}, no},
+		{"a timestamp as text means no", []string{`{"preferences":{"analytics":true},"hasUserInteracted":true,"version":1,"timestamp":"5"}`}, no},
+		{"an interaction of another type means no", []string{`{"preferences":{"analytics":true},"hasUserInteracted":1,"version":1}`}, no},
+		{"null is no yes", []string{`{"preferences":{"analytics":null,"marketing":true},"hasUserInteracted":true,"version":1}`}, &Choice{Purposes: Purposes{Marketing: true}}},
+		{"a deep value beside it means no", []string{`{"preferences":{"analytics":true},"hasUserInteracted":true,"version":1,"x":` + strings.Repeat("[", 900) + `}`}, no},
+		{"text behind it means no", []string{mustUnescape(yes) + "{}"}, no},
+		{"percent-encoding twice means no", []string{url.PathEscape(yes)}, no},
 		{"a deep one means no", []string{strings.Repeat("[", 2000)}, no},
 		{"a timestamp before 1970 counts as unknown", []string{reference(true, true, true, true, "-5")}, &Choice{Purposes: Purposes{true, true, true}}},
 		{"one beyond the year 9999 does too", []string{reference(true, true, true, true, "1e300")}, &Choice{Purposes: Purposes{true, true, true}}},
@@ -126,6 +138,7 @@ func mustUnescape(s string) string {
 func FuzzParseReferenceConsent(f *testing.F) {
 	f.Add(reference(true, true, true, true, "1764019067000"))
 	f.Add("%7B%22")
+	f.Add(`{"preferences":{"analytics":true,"analytics":true},"hasUserInteracted":true,"version":1,"timestamp":1e308}`)
 	f.Fuzz(func(t *testing.T, v string) {
 		alone := ParseReferenceConsent([]string{v})
 		beside := ParseReferenceConsent([]string{v, reference(false, false, false, true, "5")})

@@ -100,7 +100,7 @@ type evictee struct {
 //
 // Over HTTPS the cookies that plain HTTP left behind go too: nothing reads
 // them there.
-func (v *Visit) makeRoom(set []Cookie, r *Ring, secure bool) []Cookie {
+func (v *Visit) makeRoom(set []Cookie, r *Ring, secure bool, now int64) []Cookie {
 	names := v.Campaign.CookieNames(secure)
 	total := len(names.Choice) + maxChoiceCookie // whether the visitor has chosen or will
 	for i := range set {
@@ -127,7 +127,7 @@ func (v *Visit) makeRoom(set []Cookie, r *Ring, secure bool) []Cookie {
 	if total <= maxCookies {
 		return out
 	}
-	for _, e := range r.evictees(others, secure) {
+	for _, e := range r.evictees(others, secure, now) {
 		for _, name := range e.names {
 			out = appendRemoval(out, name)
 		}
@@ -139,7 +139,7 @@ func (v *Visit) makeRoom(set []Cookie, r *Ring, secure bool) []Cookie {
 }
 
 // evictees groups cookies of ours, in the order in which they go.
-func (r *Ring) evictees(cookies []Cookie, secure bool) []*evictee {
+func (r *Ring) evictees(cookies []Cookie, secure bool, now int64) []*evictee {
 	var out []*evictee
 	lastOfUser := map[string]int64{}
 	for _, ck := range cookies {
@@ -151,7 +151,7 @@ func (r *Ring) evictees(cookies []Cookie, secure bool) []*evictee {
 		case sealChoice:
 			rank = 2
 			// Who agreed will be asked again.
-			if c := r.openChoice(ck.Value, &Campaign{WorkspaceID: o.id}); !c.Analytics {
+			if c := r.openChoice(ck.Value, &Campaign{WorkspaceID: o.id}, now); c != nil && !c.Analytics {
 				continue
 			}
 		}

@@ -110,7 +110,7 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 			}
 		case names.Choice:
 			if got.Choice == nil {
-				got.Choice = r.openChoice(ck.Value, c)
+				got.Choice = r.openChoice(ck.Value, c, now)
 			}
 		case ReferenceConsentCookie:
 			reference = append(reference, ck.Value)
@@ -246,31 +246,6 @@ func (r *Ring) sealAttribution(dst []byte, s *Session, now int64) ([]byte, Attri
 	}
 }
 
-func (r *Ring) openChoice(v string, c *Campaign) *Choice {
-	w := takeBench()
-	defer putBench(w)
-	plain, err := w.open(r, sealChoice, v)
-	if err != nil {
-		// A choice that can't be read means no: better to ask again than
-		// to take a refusal for a yes.
-		return &Choice{}
-	}
-	d := newDecoder(plain)
-	if d.byte() != stateVersion {
-		return &Choice{}
-	}
-	workspace := d.text()
-	flags := d.bools()
-	at := d.int()
-	if d.err != nil || workspace != c.WorkspaceID {
-		return &Choice{}
-	}
-	return &Choice{
-		Purposes: Purposes{Analytics: flags&1 != 0, Marketing: flags&2 != 0, Functional: flags&4 != 0},
-		At:       at,
-	}
-}
-
 // refreshAfter is how old a user cookie is when it is set again to prolong it:
 // a day, or half a lifetime that is shorter than two.
 func refreshAfter(lifetime time.Duration) time.Duration { return min(24*time.Hour, lifetime/2) }
@@ -313,7 +288,7 @@ func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
 	if len(out) == 0 {
 		return nil
 	}
-	return v.makeRoom(out, r, secure)
+	return v.makeRoom(out, r, secure, now)
 }
 
 // userCookie is the user cookie that the answer sets and how long it lives, or

@@ -92,10 +92,12 @@ func (c cell) model() outcome {
 	// time, so nothing readable is older.
 	no := map[string]bool{"no": true, "unreadable": true, "older no": true, "newer no": true}
 	switch {
+	case no[c.ours]: // nothing over a refusal of ours, even where nobody is asked
+		o.source = "choice"
+	case !o.enabled && c.ours == "yes":
+		o.analytics, o.source = true, "choice"
 	case !o.enabled: // never asked for
 		o.analytics, o.source = true, "not_required"
-	case no[c.ours]: // nothing over a refusal of ours
-		o.source = "choice"
 	case c.ours == "yes" && strings.HasPrefix(c.reference, "newer"): // the newest wins
 		o.analytics, o.source = !no[c.reference], "frbzz_consent"
 	case c.ours == "yes": // told us in spite of a signal

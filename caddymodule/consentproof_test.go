@@ -1,0 +1,109 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+)
+
+// consentCall is a same-origin call over HTTPS of a browser that carries
+// nothing, and a session of a visitor who has not been asked yet.
+func consentCall(t *testing.T, h *Handler) (*call, *sessionctx.Session) {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodPost, "https://lp.example.com/client-api/v1/consent/record", nil)
+	r = r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, map[string]any{}))
+	c := &call{app: h.app, site: h, w: httptest.NewRecorder(), r: r, name: "consent/record", now: testDay, sameOrigin: true}
+	c.facts = sessionctx.Facts{Scheme: "https", Host: "lp.example.com", Purpose: sessionctx.PurposeNavigate}
+	ring, err := h.app.keys(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.ring, c.engine = ring, h.app.engine()
+	t.Cleanup(c.engine.release)
+	visit, err := sessionctx.Identify(sessionctx.Input{
+		Ring: ring, Campaign: h.campaign, Facts: &c.facts, Now: testDay, Random: rand.Reader,
+		Consent: sessionctx.Consent{Required: true, Source: sessionctx.ConsentPending},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, &visit.Session
+}
+
+// TestAVisitorsOwnDecisionBringsCookies: what continuation finds counts as the
+// browser itself, and gets cookies; a subject alone does not.
+func TestAVisitorsOwnDecisionBringsCookies(t *testing.T) {
+	h := benchHandler(t, "consent {\n require always\n }")
+	all := []string{"__Host-fb_attribution_cmp_1", "__Host-fb_choice_ws_1", "__Host-fb_session_cmp_1", "__Host-fb_user_ws_1"}
+	for _, tt := range []struct {
+		name     string
+		prove    func(c *call, s *sessionctx.Session) error
+		purposes sessionctx.Purposes
+		recorded bool
+		proof    sessionctx.ConsentProof
+		want     []string
+	}{
+		{"a visitor's yes", func(c *call, s *sessionctx.Session) error { return c.take(h, *s, proofVisitor) }, sessionctx.Purposes{Analytics: true}, true, sessionctx.ConsentByVisitor, all},
+		{"a visitor's no", func(c *call, s *sessionctx.Session) error { return c.take(h, *s, proofVisitor) }, sessionctx.Purposes{Marketing: true}, true, sessionctx.ConsentByVisitor, all[1:2]},
+		{"a visitor's yes that is not recorded", func(c *call, s *sessionctx.Session) error { return c.take(h, *s, proofVisitor) }, sessionctx.Purposes{Analytics: true}, false, sessionctx.ConsentByVisitor, nil},
+		{"a visitor's no that is not recorded", func(c *call, s *sessionctx.Session) error { return c.take(h, *s, proofVisitor) }, sessionctx.Purposes{Marketing: true}, false, sessionctx.ConsentByVisitor, all[1:2]},
+		{"a subject's yes", func(c *call, s *sessionctx.Session) error { return c.proveSubject([]*Handler{h}, s.UserID) }, sessionctx.Purposes{Analytics: true}, true, sessionctx.ConsentBySubject, nil},
+		{"ids' no", func(c *call, s *sessionctx.Session) error { return c.take(h, *s, proofIDs) }, sessionctx.Purposes{}, true, sessionctx.ConsentByIDs, nil},
+		{"a visitor's yes on another workspace's site", func(c *call, s *sessionctx.Session) error {
+			other := *h.campaign
+			other.WorkspaceID = "ws_2"
+			c.site = &Handler{campaign: &other}
+			return c.take(h, *s, proofVisitor)
+		}, sessionctx.Purposes{Analytics: true}, true, sessionctx.ConsentByVisitor, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, s := consentCall(t, h)
+			if err := tt.prove(c, s); err != nil {
+				t.Fatal(err)
+			}
+			if got := consentProofs[c.proof]; got != tt.proof {
+				t.Errorf("proof %q, want %q", got, tt.proof)
+			}
+			c.choose(tt.purposes, tt.recorded)
+			var got []string
+			for _, line := range c.w.Header().Values("Set-Cookie") {
+				name, rest, _ := strings.Cut(line, "=")
+				got = append(got, name)
+				if !strings.HasSuffix(rest, "; HttpOnly; Secure; SameSite=Lax") || !strings.Contains(rest, "; Path=/; ") || strings.Contains(rest, "Max-Age=0") {
+					t.Errorf("attributes of %s", line)
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("sets %v, want %v", got, tt.want)
+			}
+			if tt.recorded || tt.want == nil {
+				return
+			}
+			// What was agreed to without a record is not agreed to.
+			if c.carried.Choice.Marketing {
+				t.Error("a yes in part holds without evidence")
+			}
+		})
+	}
+}
+
+func TestTheReferenceChoiceIsReadAsItCame(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header["Cookie"] = []string{`a=1; frbzz_consent={"a":1,"b":[2]};frbzz_consent="x"; frbzz_consentx=3; b=frbzz_consent=4`, "frbzz_consent=", "frbzz_consent"}
+	var got []string
+	for _, c := range referenceChoices(r) {
+		got = append(got, c.Value)
+	}
+	if want := []string{`{"a":1,"b":[2]}`, "x", ""}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
