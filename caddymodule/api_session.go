@@ -33,8 +33,12 @@ func (c *call) signOfLife() error {
 	if err := c.prove(c.body.Text("session_id", maxID)); err != nil {
 		return err
 	}
+	named := c.session.ID
 	if err := c.living(); err != nil {
 		return err
+	}
+	if c.session.ID == named {
+		c.followTrail(false)
 	}
 	c.cookies = true
 	return c.commitSession()
@@ -104,6 +108,7 @@ func (c *call) sessionRow() []outbox.Row {
 	if c.app.seen.has(c.session.ID) {
 		return nil
 	}
+	c.facts.VisitorDay = c.visitorDay()
 	return []outbox.Row{{
 		Datasource: sessionctx.SessionDatasource,
 		JSON:       sessionctx.AppendSessionRow(make([]byte, 0, 2048), c.handler.campaign, &c.session, &c.facts),
@@ -164,6 +169,12 @@ func (c *call) context() (any, error) {
 	}
 	if !c.sameOrigin {
 		in.NoCookies = true
+	} else if sessionctx.KeysVisitor(h.campaign, &v.facts, &in.Consent, &in.Carried) {
+		// The page that asks may be the visitor's first, and another's last:
+		// so no session is continued.
+		if key, ok := c.app.visitorKey(c.r.Context(), h.campaign, &v.facts, c.now); ok {
+			in.Visitor = &key
+		}
 	}
 	visit, err := sessionctx.Identify(in)
 	if err != nil {

@@ -308,6 +308,7 @@ func (c *call) successor() (made bool, err error) {
 		c.app.metrics.renewals.WithLabelValues("standing").Inc()
 	}
 	c.app.keepState(c.engine, c.ring, campaign, &c.session, c.now)
+	c.followTrail(true)
 	return made, nil
 }
 
@@ -322,6 +323,7 @@ func (c *call) derive(cause error) (bool, error) {
 		return false, c.renewalRefused(err)
 	}
 	c.session = next
+	c.followTrail(true)
 	c.app.metrics.renewals.WithLabelValues("derived").Inc()
 	return true, nil
 }

@@ -22,10 +22,11 @@ const (
 	sealAttribution
 	sealChoice
 	sealState // for the store; never seen by a browser
+	sealShown // likewise
 	purposes
 )
 
-var purposeNames = [purposes]string{"token", "user", "session", "attribution", "choice", "state"}
+var purposeNames = [purposes]string{"token", "user", "session", "attribution", "choice", "state", "shown"}
 
 // maxSealed is the longest sealed value that is opened, in bytes. Longer ones
 // can't be ours: cookies stay below 3,800.
@@ -131,26 +132,36 @@ func (s *bench) open(r *Ring, p purpose, sealed string) (plain []byte, err error
 
 // SealState gives the session as it is kept in the store: bytes, not text.
 func (r *Ring) SealState(s *Session, now int64) []byte {
-	k := r.keyAt(now)
 	w := takeBench()
 	defer putBench(w)
 	w.session(s, true)
-	b := make([]byte, 0, keyIDTextLen+len(w.b)+sealOverhead)
-	return appendSealed(append(b, k.secret.ID...), k.seals[sealState], w.b)
+	return w.sealBytes(r, sealState, now)
+}
+
+// sealBytes is seal for the store: bytes, not text.
+func (s *bench) sealBytes(r *Ring, p purpose, now int64) []byte {
+	k := r.keyAt(now)
+	b := make([]byte, 0, keyIDTextLen+len(s.b)+sealOverhead)
+	return appendSealed(append(b, k.secret.ID...), k.seals[p], s.b)
+}
+
+// openBytes is sealBytes' inverse; what it returns is the bench's.
+func (s *bench) openBytes(r *Ring, p purpose, sealed []byte) (plain []byte, err error) {
+	if len(sealed) < keyIDTextLen {
+		return nil, errSeal
+	}
+	k := r.keyByID(string(sealed[:keyIDTextLen]))
+	if k == nil {
+		return nil, errSeal
+	}
+	return openSealed(s.b, k.seals[p], sealed[keyIDTextLen:])
 }
 
 // OpenState is SealState's inverse. ErrInvalidSession if it isn't ours.
 func (r *Ring) OpenState(sealed []byte) (*Session, error) {
-	if len(sealed) < keyIDTextLen {
-		return nil, ErrInvalidSession
-	}
-	k := r.keyByID(string(sealed[:keyIDTextLen]))
-	if k == nil {
-		return nil, ErrInvalidSession
-	}
 	w := takeBench()
 	defer putBench(w)
-	plain, err := openSealed(w.b, k.seals[sealState], sealed[keyIDTextLen:])
+	plain, err := w.openBytes(r, sealState, sealed)
 	if err != nil {
 		return nil, ErrInvalidSession
 	}
