@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,8 +14,8 @@ import (
 )
 
 // trailPage has the ways on from a page of a site, and a client that gives a
-// sign of life once the page shows.
-const trailPage = `<!doctype html><html><head><meta charset=utf-8><title>a page</title><link rel=icon href="data:,">RULES</head><body>
+// sign of life.
+const trailPage = `<!doctype html><html><head><meta charset=utf-8><title>a page</title><link rel=icon href="data:,"></head><body>
 <a id=a href=/a.html>a link</a> <a id=b href=/b.html>a link</a> <a id=quiet href=/a.html rel=noreferrer>a link that says nothing</a>
 <a id=away href="AWAY">a link to another site</a>
 <script>
@@ -24,40 +23,21 @@ function show() {
 	const body = JSON.stringify({token: __FIREBUZZ_SESSION_CONTEXT__.session.token});
 	fetch("/client-api/v1/events/session/init", {method: "POST", body}).then(() => window.told = true);
 }
-if (document.prerendering) {
-	document.addEventListener("prerenderingchange", show);
-	fetch("/prerendered");
-} else {
-	show();
-}
+show();
 </script></body></html>`
-
-const speculation = `<script type=speculationrules>{"prerender":[{"source":"list","urls":["/a.html"],"eagerness":"immediate"}]}</script>`
 
 // TestWithoutCookiesInChromium: what a real browser sends on each way from
 // page to page, and whether that is the same session or a new one.
 func TestWithoutCookiesInChromium(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	prerendered := 0
-	var back string // where the other site sends visitors
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, r.URL.Query().Get("to"), http.StatusFound)
 	}))
 	t.Cleanup(other.Close)
-	back = strings.Replace(other.URL, "127.0.0.1", "localhost", 1) + "/?to="
+	back := strings.Replace(other.URL, "127.0.0.1", "localhost", 1) + "/?to="
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/prerendered" {
-			mu.Lock()
-			prerendered++
-			mu.Unlock()
-		}
-		rules := ""
-		if r.URL.Query().Has("prerender") {
-			rules = speculation
-		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Write([]byte(strings.NewReplacer("RULES", rules, "AWAY", back+"http://"+r.Host+"/a.html").Replace(trailPage)))
+		w.Write([]byte(strings.Replace(trailPage, "AWAY", back+"http://"+r.Host+"/a.html", 1)))
 	}))
 	t.Cleanup(upstream.Close)
 
@@ -71,7 +51,6 @@ func TestWithoutCookiesInChromium(t *testing.T) {
 		{"entry", "/", []string{"open /"}, []bool{false}, "an address that is typed comes from nowhere"},
 		{"a link", "/", []string{"a", "b", "a"}, []bool{true, true, true}, "it names the page that was shown last"},
 		{"the reload of an ad's page", "/?gclid=Cj0KCQ&utm_source=google", []string{"reload", "a", "reload"}, []bool{true, true, true}, "it asks for the page that was shown last"},
-		{"a prerendered page", "/?prerender", []string{"prerendered a", "b"}, []bool{true, true}, "it names the page that was shown last; its sign of life says that it is shown"},
 		{"noreferrer", "/", []string{"quiet"}, []bool{false}, "it names no page"},
 		{"back from another site", "/", []string{"away"}, []bool{false}, "it comes over another site, whoever set out"},
 		{"a second tab", "/", []string{"open /b.html"}, []bool{false}, "it comes from nowhere"},
@@ -114,24 +93,10 @@ func TestWithoutCookiesInChromium(t *testing.T) {
 					p.Open(sites[i] + arg)
 				case "reload":
 					browser.Eval[bool](p, `setTimeout(() => location.reload()), true`)
-				case "prerendered":
-					eventually(t, 30*time.Second, "the page is prerendered", func() error {
-						mu.Lock()
-						defer mu.Unlock()
-						if prerendered == 0 {
-							return fmt.Errorf("its script did not run")
-						}
-						return nil
-					})
-					word = arg
-					fallthrough
 				default:
 					browser.Eval[bool](p, `setTimeout(() => document.getElementById("`+word+`").click()), true`)
 				}
 				after := session()
-				if on == "prerendered a" && browser.Eval[float64](p, `performance.getEntriesByType("navigation")[0].activationStart`) <= 0 {
-					t.Fatal("Chromium did not show the page that it had prerendered")
-				}
 				if (before == after) != way.want[n] {
 					t.Errorf("step %d, %s: same session: %v, want %v: %s", n+1, on, before == after, way.want[n], way.why)
 				}
