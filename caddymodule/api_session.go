@@ -33,8 +33,12 @@ func (c *call) signOfLife() error {
 	if err := c.prove(c.body.Text("session_id", maxID)); err != nil {
 		return err
 	}
+	named := c.session.ID
 	if err := c.living(); err != nil {
 		return err
+	}
+	if c.session.ID == named {
+		c.followTrail(false)
 	}
 	c.cookies = true
 	return c.commitSession()
@@ -100,9 +104,10 @@ func orNull(s string) any {
 
 // sessionRow is the row that the call's session still owes, if it does.
 func (c *call) sessionRow() []outbox.Row {
-	if c.app.seen.has(c.session.ID) {
+	if c.app.seen.has(c.session.ID, 0) {
 		return nil
 	}
+	c.facts.VisitorDay = c.visitorDay()
 	return []outbox.Row{{
 		Datasource: sessionctx.SessionDatasource,
 		JSON:       sessionctx.AppendSessionRow(make([]byte, 0, 2048), c.handler.campaign, &c.session, &c.facts),
@@ -120,7 +125,7 @@ func (c *call) commitSession() error {
 
 // committed is called when the session's row is durable.
 func (c *call) committed() {
-	c.app.seen.add(c.session.ID)
+	c.app.seen.add(c.session.ID, 0)
 	if c.lost {
 		// What could be put together is kept, for calls that bring less.
 		c.app.keepState(c.engine, c.ring, c.handler.campaign, &c.session, c.now)
@@ -166,6 +171,12 @@ func (c *call) context() (any, error) {
 	}
 	if !c.sameOrigin {
 		in.NoCookies = true
+	} else if sessionctx.KeysVisitor(h.campaign, &v.facts, &in.Consent, &in.Carried) {
+		// The page that asks may be the visitor's first, and another's last:
+		// so no session is continued.
+		if key, ok := c.app.visitorKey(c.r.Context(), h.campaign, &v.facts, c.now); ok {
+			in.Visitor = &key
+		}
 	}
 	visit, err := sessionctx.Identify(in)
 	if err != nil {

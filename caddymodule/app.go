@@ -53,6 +53,8 @@ type App struct {
 	guests   []any
 	reader   *visitor.Reader
 	ring     *keyRing
+	dayKeys  *dayKeys
+	blind    blind
 	limits   *limiters
 	metrics  *metrics
 	seen     *seenSessions // whose rows were made
@@ -150,6 +152,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.ring = newKeyRing(ctx.Storage(), rotate, a.log.Named("keys"))
+	a.dayKeys = newDayKeys(ctx.Storage(), a.log.Named("keys"))
 
 	if err := a.loadGuests(ctx); err != nil {
 		return err
@@ -236,6 +239,7 @@ func (a *App) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel = cancel
 	a.ended.Go(func() { a.ring.run(ctx) })
+	a.ended.Go(func() { a.dayKeys.run(ctx) })
 	a.ended.Go(func() { a.limits.sweep(ctx) })
 	for _, g := range a.guests {
 		if s, ok := g.(starter); ok {

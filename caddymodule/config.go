@@ -73,7 +73,8 @@ type Campaign struct {
 	// `cookie` (default), or `cookieless` to never set one.
 	Identity string `json:"identity,omitempty"`
 	// What is computed about visitors without cookies: `daily_hash`
-	// (default) or `random`, which is nothing.
+	// (default), a key of address and user agent that lasts a day and is
+	// destroyed after two, or `random`, which is nothing.
 	BeforeConsent string `json:"before_consent,omitempty"`
 	// Consent rules. Left out: consent is not asked for.
 	Consent *Consent `json:"consent,omitempty"`
@@ -229,9 +230,11 @@ func (c *Campaign) values() (*sessionctx.Campaign, error) {
 		return nil, err
 	}
 	out.Cookies = identity == "cookie"
-	if _, err := choice("before_consent", c.BeforeConsent, "daily_hash", "random"); err != nil {
+	before, err := choice("before_consent", c.BeforeConsent, "daily_hash", "random")
+	if err != nil {
 		return nil, err
 	}
+	out.VisitorKeys = before == "daily_hash"
 	if _, err := choice("inject", c.Inject, "inline", "loader", "off"); err != nil {
 		return nil, err
 	}

@@ -2,16 +2,182 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
+	"net/url"
+	"sync/atomic"
+	"time"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/store"
 )
 
-// visitorSession is the one living session of this request's visitor key,
-// today's or yesterday's, with all that goes with it. It is none where the
-// key has several, where the visitor refused or sends a signal that the
-// campaign respects, and where the store does not answer in time. c.handler is
-// set; the session may be another user's, and of another campaign, than those
-// that the body names.
-func (c *call) visitorSession(ctx context.Context) (*sessionctx.Session, bool) {
-	return nil, false
+// continuePatience is how long a page waits for the store to say which session
+// it goes on with. After that it gets a new one.
+const continuePatience = 20 * time.Millisecond
+
+const visitorPrefix = "visitor/"
+
+// trail is how a visitor without cookies is found again.
+type trail struct {
+	key  sessionctx.VisitorKey
+	page sessionctx.PageID
+	// member is the name of the visitor's session under the key; empty for the
+	// session's own.
+	member string
+}
+
+// blind is until when (Unix ms) this node finds nobody: sessions that it could
+// not write down still live, so one that looks alone may not be.
+type blind struct{ until atomic.Int64 }
+
+func (b *blind) extend(until int64) {
+	for {
+		old := b.until.Load()
+		if until <= old || b.until.CompareAndSwap(old, until) {
+			return
+		}
+	}
+}
+
+// countsFor is how long after now a session counts as one of its visitor key:
+// for as long again as it lasts, since its visitor may still sit before it.
+func countsFor(c *sessionctx.Campaign, s *sessionctx.Session, now time.Time) time.Duration {
+	return max(time.Duration(s.ExpiresAt-now.UnixMilli())*time.Millisecond+c.SessionDuration, time.Millisecond)
+}
+
+// visitorKey is today's key of a visitor for whom one may be computed.
+func (a *App) visitorKey(ctx context.Context, c *sessionctx.Campaign, f *sessionctx.Facts, now time.Time) (sessionctx.VisitorKey, bool) {
+	key, ok := a.dayKeys.current(ctx, ringPatience).VisitorKey(now.UnixMilli(), c.WorkspaceID, f)
+	if !ok {
+		a.blind.extend(now.Add(2 * c.SessionDuration).UnixMilli())
+	}
+	return key, ok
+}
+
+// trail computes the visitor key of a page's request, if it may have one, and
+// finds the session that the page goes on with.
+func (h *Handler) trail(ctx context.Context, in *sessionctx.Input, target *url.URL, referer, cacheControl string) *trail {
+	c, f := in.Campaign, in.Facts
+	if !sessionctx.KeysVisitor(c, f, &in.Consent, &in.Carried) {
+		return nil
+	}
+	key, ok := h.app.visitorKey(ctx, c, f, in.Now)
+	if !ok {
+		return nil
+	}
+	path := target.EscapedPath()
+	if target.RawQuery != "" {
+		path += "?" + target.RawQuery
+	}
+	arrival := sessionctx.NewArrival(f, path, referer, cacheControl)
+	t := &trail{key: key, page: arrival.Page}
+	in.Visitor = &t.key
+	// Where nothing is injected no page is written down either.
+	if h.Inject == "off" || !arrival.MayContinue(&in.Carried) {
+		return t
+	}
+	e := h.app.engine()
+	defer e.release()
+	why := t.find(ctx, h.app, e, in, &arrival)
+	h.app.metrics.continued.WithLabelValues(string(why)).Inc()
+	return t
+}
+
+// Outcomes beside those of sessionctx.
+const (
+	continueTimeout     = sessionctx.Continuation("timeout")
+	continueUnavailable = sessionctx.Continuation("unavailable")
+)
+
+// find asks the store for the only session of the visitor key.
+func (t *trail) find(ctx context.Context, a *App, e engine, in *sessionctx.Input, arrival *sessionctx.Arrival) sessionctx.Continuation {
+	ctx, cancel := context.WithTimeout(ctx, continuePatience)
+	defer cancel()
+	shown, member, err := a.shown(ctx, e, in.Ring, in.Campaign, in.Facts, t.key, in.Now)
+	switch {
+	case err == nil:
+	case errors.Is(err, store.ErrNotFound):
+		return sessionctx.ContinuedNone
+	case errors.Is(err, store.ErrSeveral):
+		return sessionctx.ContinuedSeveral
+	case errors.Is(err, context.DeadlineExceeded):
+		return continueTimeout
+	default:
+		return continueUnavailable
+	}
+	if shown == nil { // a session that nobody may go on with
+		return sessionctx.ContinuedMismatch
+	}
+	why := sessionctx.Continue(in.Campaign, arrival, shown, in.Now.UnixMilli())
+	switch why {
+	case sessionctx.Continued:
+		in.Continued, t.member = &shown.Session, member
+	case sessionctx.ContinuedEnded:
+		t.member = member // the new session takes its place
+	}
+	return why
+}
+
+// shown is the only session that the visitor's keys of today and yesterday
+// have, and its name under them. A nil one without an error is one that is
+// there, but not for going on with. Nobody waits for a store to open.
+func (a *App) shown(ctx context.Context, e engine, ring *sessionctx.Ring, c *sessionctx.Campaign, f *sessionctx.Facts, today sessionctx.VisitorKey, now time.Time) (*sessionctx.Shown, string, error) {
+	if now.UnixMilli() < a.blind.until.Load() {
+		return nil, "", store.ErrUnavailable
+	}
+	select {
+	case <-e.store.ready:
+	default:
+		return nil, "", store.ErrUnavailable
+	}
+	keys := []sessionctx.VisitorKey{today}
+	names := []string{visitorPrefix + today.Index()}
+	if y, ok := a.dayKeys.keys.Load().VisitorKey(now.UnixMilli()-24*time.Hour.Milliseconds(), c.WorkspaceID, f); ok {
+		keys, names = append(keys, y), append(names, visitorPrefix+y.Index())
+	}
+	m, err := e.store.value.Sole(ctx, names...)
+	if err != nil {
+		if !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrSeveral) {
+			a.metrics.storeFails.Inc()
+		}
+		return nil, "", err
+	}
+	shown, err := ring.OpenShown(m.Value, keys...)
+	if err != nil {
+		return nil, m.Name, nil
+	}
+	return shown, m.Name, nil
+}
+
+// keepTrail writes down which session the visitor was given, and with which
+// page. It waits for nothing.
+func (a *App) keepTrail(e engine, ring *sessionctx.Ring, c *sessionctx.Campaign, t *trail, s *sessionctx.Session, now time.Time) {
+	ttl := countsFor(c, s, now)
+	select {
+	case <-e.store.ready:
+	default:
+		a.blind.extend(now.Add(ttl).UnixMilli())
+		return
+	}
+	member := t.member
+	if member == "" {
+		member = s.OriginalID
+	}
+	sealed := ring.SealShown(&t.key, &sessionctx.Shown{Page: t.page, Session: *s}, now.UnixMilli())
+	e.store.value.Join(visitorPrefix+t.key.Index(), member, sealed, ttl)
+}
+
+// keepTrail writes down the page's session, unless the page may never be seen.
+func (v *view) keepTrail(e engine) {
+	if v.trail != nil && !v.facts.Purpose.Speculative() {
+		v.handler.app.keepTrail(e, v.ring, v.handler.campaign, v.trail, &v.visit.Session, v.now)
+	}
+}
+
+// visitorDay is the column's value: of visitors without cookies, at pages that
+// are looked at.
+func (v *view) visitorDay() {
+	if v.trail != nil && !v.visit.CookiesAllowed && !v.facts.Purpose.Speculative() {
+		v.facts.VisitorDay = v.trail.key.Day()
+	}
 }

@@ -22,6 +22,7 @@ type metrics struct {
 	answers    *prometheus.CounterVec
 	renewals   *prometheus.CounterVec
 	conflicts  prometheus.Counter
+	continued  *prometheus.CounterVec
 	storeFails prometheus.Counter
 	rowsLost   prometheus.Counter
 
@@ -51,6 +52,7 @@ func newMetrics() *metrics {
 		answers:    counters("api_answers_total", "API answers by route and code; the code is ok, or that of the refusal.", "route", "code"),
 		renewals:   counters("renewals_total", "Renewals by outcome: renewed, living, standing (another was first), derived (store down), refused.", "outcome"),
 		conflicts:  counter("identity_conflicts_total", "Calls whose token is another user's than the browser's cookies, which stayed."),
+		continued:  counters("continuations_total", "Pages without cookies that might go on with a session, by outcome: continued, or why not.", "outcome"),
 		storeFails: counter("store_errors_total", "Calls that the store did not answer."),
 		rowsLost:   counter("page_rows_lost_total", "Rows of pages that could not be handed to the outbox."),
 
@@ -80,7 +82,7 @@ func registerMetrics(ctx caddy.Context) *metrics {
 		return m
 	}
 	for _, c := range []prometheus.Collector{
-		m.pages, m.answers, m.renewals, m.conflicts, m.storeFails, m.rowsLost, m.committed, m.commitTime,
+		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.committed, m.commitTime,
 		m.delivered, m.quarantined, m.retried, m.dead, m.dropped, m.failing,
 	} {
 		var already prometheus.AlreadyRegisteredError

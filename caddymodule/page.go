@@ -161,7 +161,7 @@ func (h *Handler) view(r *http.Request, original *url.URL) (v *view, why inject.
 		return nil, reasonKeys
 	}
 	carried := h.carried(r, ring, &v.facts, now)
-	visit, err := sessionctx.Identify(sessionctx.Input{
+	in := sessionctx.Input{
 		Ring:     ring,
 		Campaign: h.campaign,
 		Facts:    &v.facts,
@@ -169,12 +169,15 @@ func (h *Handler) view(r *http.Request, original *url.URL) (v *view, why inject.
 		Consent:  h.consent(r, &v.facts, &carried, false),
 		Now:      now,
 		Random:   rand.Reader,
-	})
+	}
+	v.trail = h.trail(r.Context(), &in, original, r.Header.Get("Referer"), r.Header.Get("Cache-Control"))
+	visit, err := sessionctx.Identify(in)
 	if err != nil {
 		h.log.Error("no session could be made: the page goes out without", zap.Error(err))
 		return nil, reasonFailed
 	}
 	v.visit, v.ring = visit, ring
+	v.visitorDay()
 	v.publishVisit()
 	h.assign(r, v)
 	return v, ""
@@ -260,6 +263,7 @@ func (p *pageAnswer) onHeader(header http.Header, injecting bool) {
 	if v.visit.NeedsState() {
 		v.handler.app.keepState(p.engine, v.ring, v.handler.campaign, &v.visit.Session, v.now)
 	}
+	v.keepTrail(p.engine)
 }
 
 // emit writes the page's rows, once a view; nobody waits for them. A page that
@@ -273,6 +277,9 @@ func (p *pageAnswer) emit(iw *inject.ResponseWriter) {
 		return
 	}
 	v.told = true
+	if why != inject.Injected {
+		v.keepTrail(p.engine) // the visitor sits before it all the same
+	}
 	row := rowBuffers.Get().(*rowBuffer)
 	defer rowBuffers.Put(row)
 	counted := why == inject.Injected && v.facts.Purpose == sessionctx.PurposeNavigate && !p.errorRoute

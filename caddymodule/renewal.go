@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -30,7 +29,7 @@ func (c *call) settle() error {
 	expired := c.session.Expired(now)
 	// One that succeeds another may have been derived, by a page or while the
 	// store was down: it is settled as soon as the store answers.
-	if !expired && (c.session.RenewalCount == 0 || c.app.settled.has(spanOf(&c.session))) {
+	if !expired && (c.session.RenewalCount == 0 || c.app.settled.has(c.session.ID, c.session.ExpiresAt)) {
 		return nil
 	}
 	// A client that goes away must not leave a claim half known.
@@ -65,17 +64,14 @@ func (c *call) settle() error {
 		c.app.metrics.renewals.WithLabelValues(outcome).Inc()
 	}
 	if outcome != "derived" {
-		c.app.settled.add(spanOf(&settled))
+		c.app.settled.add(settled.ID, settled.ExpiresAt)
 	}
 	c.session = settled
 	c.app.keepState(c.engine, c.ring, c.handler.campaign, &c.session, c.now)
+	if expired {
+		c.followTrail(true)
+	}
 	return nil
-}
-
-// spanOf tells a session from another view of it: a page's may end sooner than
-// the line's does.
-func spanOf(s *sessionctx.Session) string {
-	return s.ID + " " + strconv.FormatInt(s.ExpiresAt, 10)
 }
 
 func (c *call) tooOld(err error) error {

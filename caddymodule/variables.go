@@ -77,6 +77,8 @@ type view struct {
 	// vars are the request's variables; nil outside Caddy's server.
 	vars  map[string]any
 	nonce string
+	// trail is how a visitor without cookies is found again; nil for others.
+	trail *trail
 	// told is whether the view's traffic row was made.
 	told bool
 }

@@ -64,7 +64,8 @@ func (t *Test) takes(segment string) bool {
 // brought: in segments that the test takes they stay as long as the campaign
 // knows them, whatever became of weights, traffic and status since; only a
 // declared winner replaces them.
-// subject is what the visitor is bucketed by.
+// subject is what the visitor is bucketed by: the user, or before consent the
+// visitor key's day.
 func (c *Campaign) assign(subject, segment string, held []Assignment, now time.Time) []Assignment {
 	if len(c.Tests) == 0 {
 		return nil

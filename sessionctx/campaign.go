@@ -40,6 +40,8 @@ type Campaign struct {
 
 	// Cookies is false for `identity cookieless`.
 	Cookies bool
+	// VisitorKeys is false for `before_consent random`.
+	VisitorKeys bool
 	// Consent is nil where consent is never asked for.
 	Consent *ConsentRules
 

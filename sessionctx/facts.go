@@ -34,6 +34,9 @@ type Facts struct {
 	GPC, DNT bool
 	// Fetch is the request's Fetch Metadata, empty where it was not sent.
 	Fetch Fetch
+	// VisitorDay is VisitorKey.Day where the visitor has one and no cookies,
+	// else empty. It is computed once consent is decided.
+	VisitorDay string
 }
 
 // Origin is scheme://host[:port], as in the Origin header of a request that

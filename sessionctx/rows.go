@@ -120,7 +120,7 @@ func AppendSessionRow(dst []byte, c *Campaign, s *Session, f *Facts) []byte {
 	o.int("renewal_count", int64(s.RenewalCount))
 	o.str("original_session_id", s.OriginalID)
 	o.time("original_timestamp", s.OriginalAt)
-	o.null("visitor_day")
+	o.orNull("visitor_day", f.VisitorDay)
 	source := s.Attribution.Source
 	if source == "" {
 		// The session's first touch is lost: nobody's word but ours.

@@ -22,6 +22,8 @@ type Visit struct {
 	// were not refused either.
 	keepCookies bool
 	held        []Assignment
+	// bucket is what A/B tests go by instead of the user.
+	bucket string
 }
 
 // Input is what a page view is decided from.
@@ -38,11 +40,17 @@ type Input struct {
 	// NoCookies forbids cookies for another reason than consent: the page
 	// that asks is not of this origin.
 	NoCookies bool
+	// Visitor is the visitor's key of today; nil where KeysVisitor says no, or
+	// there is none.
+	Visitor *VisitorKey
+	// Continued is the session that the page goes on with by that key; see
+	// Continue.
+	Continued *Session
 }
 
 // Identify decides who the visitor of a page is: the same session while its
-// cookie holds, its successor if it just ended, else a new session of the
-// same or of a new user. Segment and variants of a new session are still
+// cookie holds, its successor if it just ended; without cookies the session
+// that the page goes on with; else a new session of the same or of a new user. Segment and variants of a new session are still
 // open; see Assign. The only errors are the random source's.
 func Identify(in Input) (*Visit, error) {
 	now := in.Now.UnixMilli()
@@ -79,6 +87,17 @@ func Identify(in Input) (*Visit, error) {
 		}
 	}
 
+	if in.Continued != nil && !in.Carried.identifies() {
+		// Consent is never taken over: it is the browser's own.
+		v.Session = *in.Continued
+		v.Session.ConsentRequired = in.Consent.Required
+		v.Session.Attribution = v.Session.Attribution.Then(touch)
+		return v, nil
+	}
+	if in.Visitor != nil && !speculative {
+		v.bucket = in.Visitor.Day()
+	}
+
 	s := Session{Campaign: c.CampaignRef, CreatedAt: now, ExpiresAt: now + c.SessionDuration.Milliseconds(), OriginalAt: now, ConsentRequired: in.Consent.Required}
 	s.Attribution = FirstTouch(touch)
 	if v.CookiesAllowed && in.Carried.User != nil {
@@ -113,7 +132,11 @@ func (v *Visit) Assign(segment string, now time.Time) {
 	}
 	s := &v.Session
 	s.SegmentID = segment
-	s.Assignments = v.Campaign.assign(s.UserID, segment, v.held, now)
+	subject := s.UserID
+	if v.bucket != "" {
+		subject = v.bucket
+	}
+	s.Assignments = v.Campaign.assign(subject, segment, v.held, now)
 	s.LandingPageID = v.Campaign.landingPage(segment, s.Assignments)
 }
 

@@ -92,6 +92,7 @@ type Embedded struct {
 	damaged chan breakage
 	closing chan struct{}
 	done    chan struct{}
+	unsure  unsure
 	endErr  error // of the last commit and of closing the file; valid once done is closed
 	end     sync.Once
 
@@ -172,6 +173,63 @@ func (e *Embedded) Put(key string, value []byte, ttl time.Duration) {
 	if checkEntry(key, value, ttl) != nil || !e.put(valueName(key), value, e.expiry(ttl)) {
 		e.stats.dropped.Add(1)
 	}
+}
+
+// Join implements [Store].
+func (e *Embedded) Join(key, member string, value []byte, ttl time.Duration) {
+	m := Member{member, value, e.expiry(ttl)}
+	if checkMember(key, member, value, ttl) != nil || !e.join(groupName(key), m) {
+		e.stats.dropped.Add(1)
+		e.unsure.extend(m.expiry)
+	}
+}
+
+// Sole implements [Store].
+func (e *Embedded) Sole(ctx context.Context, keys ...string) (Member, error) {
+	groups := make([][]Member, len(keys))
+	for i, key := range keys {
+		if err := checkKey(key); err != nil {
+			return Member{}, fmt.Errorf("reading group: %w", err)
+		}
+		var err error
+		if groups[i], err = e.members(ctx, groupName(key)); err != nil {
+			return Member{}, err
+		}
+	}
+	if err := e.unsure.check(e.now()); err != nil {
+		return Member{}, e.fail("reading group", err)
+	}
+	return soleOf(e.now(), groups...)
+}
+
+// members are those of a group, pending ones included.
+func (e *Embedded) members(ctx context.Context, name string) ([]Member, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, e.fail("reading", err)
+	}
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil, ErrClosed
+	}
+	var pending []Member
+	if o := e.overlay[name]; o != nil {
+		pending = o.members
+	}
+	e.mu.Unlock()
+	record, err := e.read(ctx, name)
+	if err != nil || record == nil {
+		return pending, err
+	}
+	value, _, err := decode(name, record, e.o.Sealer)
+	if err == nil {
+		var written []Member
+		if written, err = decodeMembers(value); err == nil {
+			return mergeMembers(written, pending), nil
+		}
+	}
+	e.stats.damaged.Add(1)
+	return nil, e.fail("reading group", err)
 }
 
 // Delete implements [Store].

@@ -110,6 +110,8 @@ type Redis struct {
 	queue *queue
 	ended atomic.Bool
 
+	unsure unsure
+
 	claims, lost, damaged, failures atomic.Uint64
 }
 

@@ -36,10 +36,11 @@ type queue struct {
 	dropped, batches atomic.Uint64
 }
 
-// queued is a Put, or a Delete where record is nil.
+// queued is a Put, the joining of members, or a Delete where record is nil.
 type queued struct {
 	name     string
 	value    []byte
+	members  []Member // record has them encoded, for its length
 	record   []byte
 	expiry   time.Time
 	since    time.Time
@@ -102,6 +103,42 @@ func (q *queue) put(name string, value, record []byte, expiry time.Time) {
 	q.bytes = bytes
 	e.value, e.record, e.expiry, e.since = value, record, expiry, time.Now()
 	signal(q.wake)
+}
+
+// join is put for a member of a group. What of the group still waits stays with
+// it: writing a member twice does no harm.
+func (q *queue) join(name string, m Member) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	old := q.byName[name]
+	bytes := q.bytes
+	var members []Member
+	if old != nil {
+		members = old.members
+		bytes -= len(old.record)
+	}
+	members = mergeMembers(members, []Member{m})
+	record := encodeMembers(members)
+	bytes += len(record)
+	if q.closed || bytes > q.r.o.MaxPendingBytes || old == nil && len(q.byName) >= q.r.o.MaxPending {
+		q.dropped.Add(1)
+		return false
+	}
+	e := q.slot(name)
+	q.bytes = bytes
+	e.members, e.record, e.expiry, e.since = members, record, time.UnixMilli(lastExpiry(members)), time.Now()
+	signal(q.wake)
+	return true
+}
+
+// members are those of a group that wait.
+func (q *queue) members(name string) []Member {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if e := q.byName[name]; e != nil {
+		return e.members
+	}
+	return nil
 }
 
 // slot returns the entry that a new write of a name goes into. One that is
@@ -241,7 +278,9 @@ func (q *queue) write(ctx context.Context, c rueidis.Client, batch []*queued) (e
 	commands := make(rueidis.Commands, len(batch))
 	for i, e := range batch {
 		key := q.r.key(e.name)
-		if left := e.expiry.Sub(now); e.record == nil || left < time.Millisecond {
+		if e.members != nil {
+			commands[i] = q.r.joining(c, e, now)
+		} else if left := e.expiry.Sub(now); e.record == nil || left < time.Millisecond {
 			commands[i] = c.B().Del().Key(key).Build()
 		} else {
 			commands[i] = c.B().Set().Key(key).Value(rueidis.BinaryString(e.record)).Px(left).Build()
@@ -281,6 +320,9 @@ func (q *queue) settle(batch []*queued, errs []error, err error) (failed bool) {
 		case outcome == nil, e.record == nil: // a failed Delete is its caller's
 		case now.Sub(e.since) > q.r.o.KeepPending || !now.Before(e.expiry):
 			q.dropped.Add(1)
+			if e.members != nil {
+				q.r.unsure.extend(e.expiry.UnixMilli())
+			}
 		default:
 			e.underway = false
 			again = append(again, e)

@@ -52,6 +52,19 @@ type Store interface {
 	// counted in Stats.Dropped.
 	Put(key string, value []byte, ttl time.Duration)
 
+	// Join makes member one of key's group for ttl, or replaces its value if it
+	// is one. Like Put it never waits, and keeps value. Groups are apart from
+	// values and numbers. Any number of members may join, on any node, and none
+	// undoes another's joining; a group remembers as many as Sole needs.
+	Join(key, member string, value []byte, ttl time.Duration)
+
+	// Sole returns the only living member of the groups of all keys together,
+	// in one read: ErrNotFound if there is none, ErrSeveral if there are more.
+	// A member of several of these groups is one, with its value in the first.
+	// What can't be told for sure is ErrUnavailable: a damaged member may have
+	// been another's, and so may one that this store had to drop.
+	Sole(ctx context.Context, keys ...string) (Member, error)
+
 	// Next reserves n consecutive sequence numbers of key and returns the
 	// first; a new key starts at 1, and each call prolongs its life to ttl.
 	// Numbers are apart from values: a key may have both. Concurrent callers
@@ -59,7 +72,8 @@ type Store interface {
 	Next(ctx context.Context, key string, n int, ttl time.Duration) (first int64, err error)
 
 	// Delete removes key, its value and its sequence numbers. It returns when
-	// the removal is durable. Deleting what is not there is no error.
+	// the removal is durable. Deleting what is not there is no error. Its group
+	// ends by itself.
 	Delete(ctx context.Context, key string) error
 
 	// Stats returns figures since opening. It does no I/O but a stat of the file.

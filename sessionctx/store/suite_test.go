@@ -26,6 +26,8 @@ const long = time.Hour
 
 // testStore is what both engines promise.
 func testStore(t *testing.T, fresh func(t testing.TB) engine) {
+	testGroups(t, fresh)
+
 	t.Run("of 64 concurrent claimers one wins and all see its value", func(t *testing.T) {
 		s := fresh(t).open(t, nil)
 		for round := range 20 {

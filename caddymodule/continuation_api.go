@@ -1,0 +1,97 @@
+package caddymodule
+
+import (
+	"context"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+)
+
+// visitorKeyed is the consent of the call's visitor, and whether a visitor key
+// may be computed. It never may for another site's page: that browser's
+// refusal isn't seen there.
+func (c *call) visitorKeyed(h *Handler) (consent sessionctx.Consent, ok bool) {
+	if !c.sameOrigin || c.facts.Purpose.Speculative() {
+		return consent, false
+	}
+	carried, required := c.carried, c.session.ConsentRequired
+	if c.handler == nil { // nothing is proved, and nothing read yet
+		carried, required = h.carried(c.r, c.ring, &c.facts, c.now), true
+	}
+	consent = h.consent(c.r, &c.facts, &carried, required)
+	return consent, sessionctx.KeysVisitor(h.campaign, &c.facts, &consent, &carried)
+}
+
+// visitorDay is the column's value in the row of the call's session. It is of
+// the day that the session began on, as the row's timestamp is.
+func (c *call) visitorDay() string {
+	consent, ok := c.visitorKeyed(c.handler)
+	campaign := c.handler.campaign
+	if !ok || campaign.Cookies && consent.Analytics {
+		return ""
+	}
+	keys := c.app.dayKeys.current(c.r.Context(), ringPatience)
+	key, ok := keys.VisitorKey(c.session.CreatedAt, campaign.WorkspaceID, &c.facts)
+	if !ok {
+		return ""
+	}
+	return key.Day()
+}
+
+// followTrail keeps up what is written down under the visitor's key: a page
+// that was prerendered, or made by its script, shows now; or the session has
+// just been renewed, and its successor counts as one of the key from now on.
+// Ids alone say nothing about pages.
+func (c *call) followTrail(renewed bool) {
+	if c.proof == proofIDs && !renewed {
+		return
+	}
+	h := c.handler
+	if _, ok := c.visitorKeyed(h); !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), storePatience)
+	defer cancel()
+	key, ok := c.app.visitorKey(ctx, h.campaign, &c.facts, c.now)
+	if !ok {
+		return
+	}
+	t := trail{key: key}
+	shown, member, err := c.app.shown(ctx, c.engine, c.ring, h.campaign, &c.facts, key, c.now)
+	if err == nil && shown != nil && shown.Session.OriginalID == c.session.OriginalID {
+		t.member, t.page = member, shown.Page
+		if page, ok := sessionctx.Referring(&c.facts, c.r.Header.Get("Referer")); ok && c.proof != proofIDs {
+			t.page = page
+		}
+	} else if !renewed {
+		return
+	}
+	c.app.keepTrail(c.engine, c.ring, h.campaign, &t, &c.session, c.now)
+}
+
+// visitorSession is the one living session that the visitor key of this call
+// has, whatever the call proved. Only this site's own pages have one, and only
+// while the visitor hasn't refused. It proves nothing by itself: compare its
+// user with the one that the call names.
+func (c *call) visitorSession(ctx context.Context) (*sessionctx.Session, bool) {
+	h := c.handler
+	if h == nil {
+		h = c.site
+	}
+	if h == nil {
+		return nil, false
+	}
+	if _, ok := c.visitorKeyed(h); !ok {
+		return nil, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, storePatience)
+	defer cancel()
+	key, ok := c.app.visitorKey(ctx, h.campaign, &c.facts, c.now)
+	if !ok {
+		return nil, false
+	}
+	shown, _, err := c.app.shown(ctx, c.engine, c.ring, h.campaign, &c.facts, key, c.now)
+	if err != nil || shown == nil || shown.Session.Expired(c.now.UnixMilli()) {
+		return nil, false
+	}
+	return &shown.Session, true
+}

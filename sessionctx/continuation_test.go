@@ -1,0 +1,282 @@
+package sessionctx
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// crowd is visitors behind one address with one user agent, and the store as
+// far as they are concerned.
+type crowd struct {
+	t    testing.TB
+	ring *Ring
+	keys *DayKeys
+	c    *Campaign
+	r    *rand.Rand
+	now  int64
+	// members are what is kept, by visitor key and name.
+	members map[VisitorKey]map[string]member
+	owner   map[string]int
+	found   int
+}
+
+type member struct {
+	sealed []byte
+	until  int64
+}
+
+type visitorModel struct {
+	n   int
+	at  string // path and query of the page they sit before
+	saw int64
+}
+
+// sole is what the stores promise of Sole.
+func (w *crowd) sole(keys ...VisitorKey) (name string, sealed []byte, n int) {
+	for _, k := range keys {
+		for m, e := range w.members[k] {
+			if e.until > w.now && m != name {
+				name, sealed, n = m, e.sealed, n+1
+			}
+		}
+	}
+	return name, sealed, n
+}
+
+// page is one page request, decided and written down as a page is.
+func (w *crowd) page(v *visitorModel, target, referer, site, cacheControl string) *Visit {
+	w.t.Helper()
+	f := factsOf("203.0.113.7", "agent")
+	f.Fetch.Site = site
+	f.Touch = Touch{ClickIDs: []ClickID{{"gclid", fmt.Sprint("person", v.n)}}}
+	if target != v.at || site == "same-origin" {
+		f.Touch.ClickIDs = nil
+	}
+	in := Input{Ring: w.ring, Campaign: w.c, Facts: f, Consent: Consent{Required: true, Source: ConsentPending},
+		Now: time.UnixMilli(w.now), Random: seeded(w.r.Uint64())}
+	k, err := w.keys.Tend(seeded(w.r.Uint64()), w.now)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.keys = k
+	today := visitorKey(w.t, k, w.now, w.c.WorkspaceID, f)
+	keys := []VisitorKey{today}
+	if y, ok := k.VisitorKey(w.now-dayMS, w.c.WorkspaceID, f); ok {
+		keys = append(keys, y)
+	}
+	in.Visitor = &today
+	a := NewArrival(f, target, referer, cacheControl)
+	name := ""
+	if m, sealed, n := w.sole(keys...); n == 1 && a.MayContinue(&in.Carried) {
+		shown, err := w.ring.OpenShown(sealed, keys...)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		switch Continue(w.c, &a, shown, w.now) {
+		case Continued:
+			in.Continued, name = &shown.Session, m
+		case ContinuedEnded:
+			name = m
+		}
+	}
+	visit := newVisit(w.t, in)
+	s := &visit.Session
+	if name == "" {
+		name = s.OriginalID
+	}
+	if w.members[today] == nil {
+		w.members[today] = map[string]member{}
+	}
+	w.members[today][name] = member{w.ring.SealShown(&today, &Shown{a.Page, *s}, w.now),
+		s.ExpiresAt + w.c.SessionDuration.Milliseconds()}
+	for _, id := range []string{s.ID, s.UserID} {
+		if who, ok := w.owner[id]; ok && who != v.n {
+			w.t.Fatalf("person %d is given what is person %d's", v.n, who)
+		}
+		w.owner[id] = v.n
+	}
+	if got := s.Attribution.Original.ClickID("gclid"); got != "" && got != fmt.Sprint("person", v.n) {
+		w.t.Fatalf("person %d has the first touch of %s", v.n, got)
+	}
+	if !visit.New {
+		w.found++
+	}
+	v.at, v.saw = target, w.now
+	return visit
+}
+
+func newCrowd(t testing.TB, seed uint64) *crowd {
+	c := testCampaign()
+	c.VisitorKeys = true
+	return &crowd{t: t, ring: testRing(t, 1), c: c, r: rand.New(rand.NewPCG(seed, 7)), now: noonMS,
+		members: map[VisitorKey]map[string]member{}, owner: map[string]int{}}
+}
+
+const crowdSite = "https://lp.example.com"
+
+// However two or three visitors' pages, reloads and forged requests follow each
+// other, over midnight too, nobody is given what is another's, as long as none
+// sits idle before a page for longer than a session counts.
+func TestVisitorsBehindOneAddressNeverMeet(t *testing.T) {
+	found := 0
+	for seed := range uint64(3000) {
+		w := newCrowd(t, seed)
+		if seed%2 == 0 {
+			w.now = (noonMS/dayMS+1)*dayMS - w.r.Int64N(60*minuteMS) // around midnight
+		}
+		counts := 2 * w.c.SessionDuration.Milliseconds()
+		people := make([]*visitorModel, 2+w.r.IntN(2))
+		for i := range people {
+			people[i] = &visitorModel{n: i, at: fmt.Sprint("/?gclid=person", i)}
+		}
+		for range 25 {
+			w.now += w.r.Int64N(int64(1) << w.r.IntN(22)) // ms up to more than an hour
+			v := people[w.r.IntN(len(people))]
+			if v.saw == 0 || w.now-v.saw >= counts/2 {
+				// New here, or idle for so long that a new arrival stands for it.
+				w.page(v, fmt.Sprint("/?gclid=person", v.n), "", "cross-site", "")
+				continue
+			}
+			to := []string{"/", "/a", "/b"}[w.r.IntN(3)]
+			switch w.r.IntN(5) {
+			case 0:
+				w.page(v, v.at, "", "cross-site", "max-age=0")
+			case 1: // forged, from the page of somebody who is there too
+				o := people[w.r.IntN(len(people))]
+				if o.saw != 0 && w.now-o.saw < counts/2 {
+					w.page(v, to, crowdSite+o.at, "same-origin", "")
+				}
+			default:
+				w.page(v, to, crowdSite+v.at, "same-origin", "")
+			}
+		}
+		found += w.found
+	}
+	if found < 1000 {
+		t.Errorf("%d pages went on with a session: the test shows nothing", found)
+	}
+}
+
+func TestASessionGoesOnOverMidnight(t *testing.T) {
+	w := newCrowd(t, 1)
+	w.now = (noonMS/dayMS+1)*dayMS - 5*minuteMS
+	v := &visitorModel{at: "/"}
+	first := w.page(v, "/", "", "none", "")
+	w.now += 6 * minuteMS
+	second := w.page(v, "/a", crowdSite+"/", "same-origin", "")
+	w.now += 6 * minuteMS
+	third := w.page(v, "/b", crowdSite+"/a", "same-origin", "")
+	for _, next := range []*Visit{second, third} {
+		if next.Session.ID != first.Session.ID || next.New {
+			t.Error("a new session after midnight")
+		}
+		if next.Session.Test() != first.Session.Test() {
+			t.Error("what was assigned changed")
+		}
+	}
+	// The next session is bucketed by the new day's key: by nothing of the old.
+	w.now += 40 * minuteMS
+	if late := w.page(v, "/", crowdSite+"/b", "same-origin", ""); late.Session.ID == first.Session.ID || late.Session.UserID == first.Session.UserID {
+		t.Error("a session that ended goes on")
+	}
+	// The visitor's later pages go on with the one that took its place.
+	w.now += minuteMS
+	if again := w.page(v, "/a", crowdSite+"/", "same-origin", ""); again.New {
+		t.Error("the session that took the place of the ended one is not found")
+	}
+}
+
+func TestBucketsOfVisitorsWithoutCookies(t *testing.T) {
+	c := testCampaign()
+	c.VisitorKeys = true
+	in := testInput(testRing(t, 1), c, 1)
+	in.Consent = Consent{Required: true, Source: ConsentPending}
+	keys := dayKeysAt(t, 1, noonMS)
+	variants := map[string]int{}
+	for i := range 400 {
+		f := factsOf("203.0.113.7", fmt.Sprint("agent ", i))
+		key := visitorKey(t, keys, noonMS, c.WorkspaceID, f)
+		in.Facts, in.Visitor = f, &key
+		in.Random = seeded(uint64(i))
+		first := newVisit(t, in).Session
+		in.Random = seeded(uint64(i) + 1e6)
+		second := newVisit(t, in).Session
+		if first.UserID == second.UserID || first.Test() != second.Test() {
+			t.Fatalf("visitor %d: users %s and %s, variants %v and %v", i, first.UserID, second.UserID, first.Test(), second.Test())
+		}
+		variants[first.Test().VariantID]++
+	}
+	if variants["control"] < 150 || variants["bold"] < 150 {
+		t.Errorf("split %v", variants)
+	}
+	// A yes later: the cookies hold what was assigned before.
+	key := *in.Visitor
+	in.Visitor, in.Consent = &key, Consent{Purposes: Purposes{Analytics: true}, Source: ConsentReference}
+	s := newVisit(t, in).Session
+	in.Continued = &s
+	v := newVisit(t, in)
+	if v.New || !v.CookiesAllowed || len(v.Cookies(in.Ring, true, noon)) != 3 || v.Session.Test() != s.Test() {
+		t.Errorf("after a yes: new %v, %v, then %v", v.New, s.Test(), v.Session.Test())
+	}
+	// A prerendered page is bucketed by its own random user.
+	in.Continued, in.Facts.Purpose = nil, PurposePrerender
+	if v := newVisit(t, in); v.bucket != "" {
+		t.Error("a prerendered page is bucketed by the visitor key")
+	}
+}
+
+func TestShownIsBoundToItsVisitorKey(t *testing.T) {
+	ring := testRing(t, 1)
+	s := testSession(t, ring, testCampaign(), 2)
+	keys := dayKeysAt(t, 1, noonMS)
+	mine := visitorKey(t, keys, noonMS, "ws_1", factsOf("203.0.113.7", "a"))
+	other := visitorKey(t, keys, noonMS, "ws_1", factsOf("203.0.113.8", "a"))
+	page := pageID(crowdSite, "/")
+	sealed := ring.SealShown(&mine, &Shown{page, s}, noonMS)
+	if got, err := ring.OpenShown(sealed, other, mine); err != nil || got.Session.ID != s.ID || got.Page != page {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := ring.OpenShown(sealed, other); err == nil {
+		t.Error("it opens under another key")
+	}
+	if _, err := ring.OpenState(sealed); err == nil {
+		t.Error("it opens as a state")
+	}
+	if _, err := ring.OpenShown(ring.SealState(&s, noonMS), mine); err == nil {
+		t.Error("a state opens as shown")
+	}
+	for i := range sealed {
+		sealed[i] ^= 1
+		if _, err := ring.OpenShown(sealed, mine); err == nil {
+			t.Fatalf("it opens with byte %d changed", i)
+		}
+		sealed[i] ^= 1
+	}
+	for n := range len(sealed) {
+		if _, err := ring.OpenShown(sealed[:n], mine); err == nil {
+			t.Fatalf("it opens cut to %d bytes", n)
+		}
+	}
+}
+
+func FuzzReferring(f *testing.F) {
+	f.Add("https://lp.example.com/a?b=c#d")
+	f.Add("https://lp.example.com")
+	f.Add("https://lp.example.com.evil.example/")
+	f.Fuzz(func(t *testing.T, referer string) {
+		facts := humanFacts()
+		page, ok := Referring(facts, referer)
+		if !ok {
+			return
+		}
+		const origin = "https://lp.example.com/"
+		if len(referer) < len(origin) || referer[:len(origin)] != origin {
+			t.Errorf("%q is taken for a page of this site", referer)
+		}
+		if a := NewArrival(facts, referer[len(origin)-1:], "", ""); a.Page != page {
+			t.Errorf("%q is another page when it is asked for", referer)
+		}
+	})
+}

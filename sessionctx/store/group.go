@@ -1,0 +1,143 @@
+package store
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// ErrSeveral: a group has more than one living member.
+var ErrSeveral = errors.New("more than one living member")
+
+// Member is one of a group.
+type Member struct {
+	Name  string
+	Value []byte
+
+	expiry int64 // Unix ms
+}
+
+// groupKeeps is how many members a group keeps: those that end last. That is
+// enough to tell at any time whether exactly one is living: whoever was left
+// out has ended by the time that one of two is alone.
+const groupKeeps = 2
+
+// groupName is apart from those of values and numbers.
+func groupName(key string) string { return "g:" + key }
+
+// mergeMembers puts newer members in the place of older ones of their name,
+// and keeps the groupKeeps that end last.
+func mergeMembers(older, newer []Member) []Member {
+	out := make([]Member, 0, len(older)+len(newer))
+	out = append(out, newer...)
+	for _, m := range older {
+		if !slices.ContainsFunc(newer, func(n Member) bool { return n.Name == m.Name }) {
+			out = append(out, m)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Member) int { return cmp.Compare(b.expiry, a.expiry) })
+	return out[:min(len(out), groupKeeps)]
+}
+
+// soleOf is the only living member of several groups. Where two have one of
+// the same name, that of the earlier counts.
+func soleOf(now int64, groups ...[]Member) (Member, error) {
+	var sole *Member
+	for _, g := range groups {
+		for i := range g {
+			switch m := &g[i]; {
+			case m.expiry <= now, sole != nil && sole.Name == m.Name:
+			case sole != nil:
+				return Member{}, ErrSeveral
+			default:
+				sole = m
+			}
+		}
+	}
+	if sole == nil {
+		return Member{}, ErrNotFound
+	}
+	return Member{sole.Name, append([]byte{}, sole.Value...), sole.expiry}, nil
+}
+
+// lastExpiry is when the last member ends.
+func lastExpiry(members []Member) int64 {
+	last := int64(0)
+	for _, m := range members {
+		last = max(last, m.expiry)
+	}
+	return last
+}
+
+// encodeMembers is how a group lies in the embedded store: for each member its
+// name and value with their lengths before them, and its expiry (8 bytes).
+func encodeMembers(members []Member) []byte {
+	var b []byte
+	for _, m := range members {
+		b = binary.AppendUvarint(b, uint64(len(m.Name)))
+		b = append(b, m.Name...)
+		b = binary.BigEndian.AppendUint64(b, uint64(m.expiry))
+		b = binary.AppendUvarint(b, uint64(len(m.Value)))
+		b = append(b, m.Value...)
+	}
+	return b
+}
+
+func decodeMembers(b []byte) ([]Member, error) {
+	var out []Member
+	text := func() ([]byte, bool) {
+		n, width := binary.Uvarint(b)
+		if width <= 0 || n > uint64(len(b)-width) {
+			return nil, false
+		}
+		t := b[width : width+int(n)]
+		b = b[width+int(n):]
+		return t, true
+	}
+	for len(b) > 0 {
+		name, ok := text()
+		if !ok || len(b) < 8 {
+			return nil, errDamaged
+		}
+		expiry := int64(binary.BigEndian.Uint64(b))
+		b = b[8:]
+		value, ok := text()
+		if !ok {
+			return nil, errDamaged
+		}
+		out = append(out, Member{string(name), value, expiry})
+	}
+	return out, nil
+}
+
+func checkMember(key, member string, value []byte, ttl time.Duration) error {
+	if err := checkEntry(key, value, ttl); err != nil {
+		return err
+	}
+	return checkKey(member)
+}
+
+// unsure remembers until when groups may lack a member that was dropped: what
+// looks alone until then may not be.
+type unsure struct{ until atomic.Int64 }
+
+func (u *unsure) extend(until int64) {
+	for {
+		old := u.until.Load()
+		if until <= old || u.until.CompareAndSwap(old, until) {
+			return
+		}
+	}
+}
+
+// check is the error of a Sole that can't be sure.
+func (u *unsure) check(now int64) error {
+	if until := u.until.Load(); now < until {
+		return fmt.Errorf("members were dropped that would live until %s", time.UnixMilli(until).UTC().Format(time.RFC3339))
+	}
+	return nil
+}
