@@ -288,9 +288,13 @@ func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
 	} else {
 		had = nil
 	}
-	user.Assignments = mergeAssignments(user.Assignments, s.Assignments)
+	drawn := false
+	if !c.holds(user.Assignments, s.Assignments) {
+		user.Assignments = mergeAssignments(user.Assignments, c.sticky(s.Assignments))
+		drawn = had != nil && !sameAssignments(had.Assignments, user.Assignments)
+	}
 	stale := had != nil && !fixed && now-had.RefreshedAt > refreshUser.Milliseconds()
-	if had == nil || stale || !sameAssignments(had.Assignments, user.Assignments) {
+	if had == nil || stale || drawn {
 		age := lifetime
 		if fixed {
 			age -= time.Duration(now-user.FirstAt) * time.Millisecond
