@@ -61,6 +61,7 @@ func TestVariantsAreSpreadAsTheirWeightsSay(t *testing.T) {
 		"three ways":          {50, 30, 20},
 		"one in a hundred":    {99, 1},
 		"weights of no order": {7, 1, 13, 2},
+		"as many as traffic":  {9000, 1000},
 		"large weights":       {1_000_000, 999_999, 3},
 		"the largest weights": {MaxWeight, MaxWeight, MaxWeight, 1},
 	} {
@@ -361,6 +362,7 @@ func TestAWinnerThatIsWithdrawnLeavesNoTrace(t *testing.T) {
 	other := map[string]string{"control": "bold", "bold": "control"}[drawn.VariantID]
 	won := testCampaign()
 	won.Tests[0].Winner = other
+	won.Tests = append(won.Tests, testOf("footer", 10000, 1, 1)) // so that the cookie is written
 	if got := v.visit(won).Test(); got.VariantID != other {
 		t.Fatalf("the winner is %s, the visitor got %v", other, got)
 	}
