@@ -55,7 +55,7 @@ var siteMistakes = []mistake{
 }`, "unknown option 'requires' in consent: known are google_consent_mode, localization, privacy_policy, require, respect, store_ip, terms, user_cookie, at Caddyfile:9"},
 	{"an unknown option in a segment", `segment all {
 	page lp_2
-}`, "unknown option 'page' in segment all: known are landing_page, at Caddyfile:9"},
+}`, "unknown option 'page' in segment all: known are landing_page, match, at Caddyfile:9"},
 	{"an unknown option in an ab_test", `ab_test hero {
 	variants 2
 }`, "unknown option 'variants' in ab_test hero: known are segment, status, traffic, until, variant, winner, at Caddyfile:9"},
@@ -84,7 +84,7 @@ consent {
 	traffic 60%
 }`, "traffic stands twice in ab_test hero, first in line 11: keep one, at Caddyfile:12"},
 	{"a segment defined twice", `segment m @eu
-segment m @eu`, "segment m is defined twice: give each segment an id of its own, at Caddyfile:4"},
+segment m @eu`, "segment m is defined twice: give each segment an id of its own, at Caddyfile:9"},
 	{"a test defined twice", `ab_test hero {
 	variant a 1
 	variant b 1
@@ -92,11 +92,11 @@ segment m @eu`, "segment m is defined twice: give each segment an id of its own,
 ab_test hero {
 	variant a 1
 	variant b 1
-}`, "ab_test hero is defined twice: give each test an id of its own, at Caddyfile:4"},
+}`, "ab_test hero is defined twice: give each test an id of its own, at Caddyfile:12"},
 	{"a variant defined twice", `ab_test hero {
 	variant a 1
 	variant a 2
-}`, "variant a of ab_test hero is defined twice: give each variant an id of its own, at Caddyfile:4"},
+}`, "variant a of ab_test hero is defined twice: give each variant an id of its own, at Caddyfile:10"},
 	{"a value that is missing", "session_duration", "session_duration wants one value and has none, at Caddyfile:8"},
 	{"a value that is empty", `landing_page ""`, "landing_page has an empty value: give one, or leave the line out, at Caddyfile:8"},
 	{"a duration without a unit", "session_duration 30", "session_duration '30' is not a positive duration like 30m, 12h or 30d, at Caddyfile:8"},
@@ -143,9 +143,28 @@ ab_test hero {
 }`, `landing_page: id "lp/2" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:10`},
 	{"an unknown matcher of a segment", "segment m @nobody", "segment m: unrecognized matcher name: @nobody: define it in this site, at Caddyfile:8"},
 	{"a word where a segment's matcher should be", "segment m everyone", "segment m has 'everyone' where a matcher like @mobile should be, at Caddyfile:8"},
+	{"everyone beside a matcher", "segment m * @eu", "segment m has '*', which takes everyone, and other matchers: keep one, at Caddyfile:8"},
+	{"everyone beside a matcher in the block", `segment m * {
+	match @eu
+}`, "segment m has '*', which takes everyone, and other matchers: keep one, at Caddyfile:8"},
+	{"an empty match", `segment m {
+	match
+}`, "match of segment m is empty: name a matcher like `path /de*`, or leave the line out, at Caddyfile:9"},
+	{"an unknown named matcher in match", `segment m {
+	match @eu @nobody
+}`, "segment m: unrecognized matcher name: @nobody: define it in this site, at Caddyfile:9"},
+	{"an unknown matcher in match", `segment m {
+	match paths /de*
+}`, "match of segment m: getting matcher module 'paths': module not registered: http.matchers.paths, at Caddyfile:9"},
+	{"a matcher without its argument in a block of match", `segment m {
+	match {
+		path /de*
+		header_regexp
+	}
+}`, "match of segment m: wrong argument count or unexpected line ending after 'header_regexp', at Caddyfile:11"},
 	{"a segment without an id", "segment", "segment wants an id, and a matcher unless it takes everyone: segment <id> [<matcher>], at Caddyfile:8"},
 	{"a segment without matcher that is not last", `segment all
-segment eu @eu`, "segment all has no matcher and takes everyone, so segment eu after it never matches: put it last, at Caddyfile:4"},
+segment eu @eu`, "segment all has no matcher and takes everyone, so segment eu after it never matches: put it last, at Caddyfile:8"},
 	{"an unknown matcher in require", `consent {
 	require @nobody
 }`, "require: unrecognized matcher name: @nobody: define it in this site, at Caddyfile:9"},
@@ -181,7 +200,19 @@ ab_test hero {
 	segment mobile
 	variant a 1
 	variant b 1
-}`, "ab_test hero names segment mobile, which the campaign does not define: add a line `segment mobile`, or leave it out, at Caddyfile:4"},
+}`, "ab_test hero names segment mobile, which the campaign does not define: add a line `segment mobile`, or leave it out, at Caddyfile:10"},
+	{"a segment that a test names before it is defined, mistyped", `ab_test hero {
+	variant a 1
+	variant b 1
+	segment mobil
+}
+segment mobile @eu`, "ab_test hero names segment mobil, which the campaign does not define: add a line `segment mobil`, or leave it out, at Caddyfile:11"},
+	{"a segment that a test names twice", `segment all
+ab_test hero {
+	segment all all
+	variant a 1
+	variant b 1
+}`, "ab_test hero names segment all twice: once is enough, at Caddyfile:10"},
 	{"a test without an id", `ab_test {
 	variant a 1
 	variant b 1
@@ -191,37 +222,47 @@ ab_test hero {
 	variant a 1
 	variant b 1
 }`, "segment of ab_test hero names none: name segments, or leave the line out for all, at Caddyfile:9"},
-	{"a test without variants", "ab_test hero", "ab_test hero needs two variants at least and has 0: add lines `variant <id> <weight>`, the control first, at Caddyfile:4"},
+	{"a test without variants", "ab_test hero", "ab_test hero needs two variants at least and has 0: add lines `variant <id> <weight>`, the control first, at Caddyfile:8"},
 	{"a test with one variant", `ab_test hero {
 	variant a 1
-}`, "ab_test hero needs two variants at least and has 1: add lines `variant <id> <weight>`, the control first, at Caddyfile:4"},
+}`, "ab_test hero needs two variants at least and has 1: add lines `variant <id> <weight>`, the control first, at Caddyfile:8"},
 	{"a variant without an id", `ab_test hero {
 	variant
 }`, "variant wants an id and a weight: variant <id> <weight>, at Caddyfile:9"},
 	{"a variant without a weight", `ab_test hero {
 	variant a
-}`, "the weight of variant a is missing a number, at Caddyfile:9"},
+}`, "variant a has no weight: variant <id> <weight>, at Caddyfile:9"},
 	{"a weight of zero", `ab_test hero {
 	variant a 0
 	variant b 1
-}`, "the weight of variant a '0' is not a whole number of at least 1, at Caddyfile:9"},
+}`, "weight '0' of variant a is not a whole number between 1 and 1000000000: leave a variant out that nobody should get, at Caddyfile:9"},
 	{"a negative weight", `ab_test hero {
 	variant a -1
 	variant b 1
-}`, "the weight of variant a '-1' is not a whole number of at least 1, at Caddyfile:9"},
+}`, "weight '-1' of variant a is not a whole number between 1 and 1000000000: leave a variant out that nobody should get, at Caddyfile:9"},
 	{"a weight with a fraction", `ab_test hero {
 	variant a 0.5
 	variant b 1
-}`, "the weight of variant a '0.5' is not a whole number of at least 1, at Caddyfile:9"},
+}`, "weight '0.5' of variant a is not a whole number between 1 and 1000000000: leave a variant out that nobody should get, at Caddyfile:9"},
 	{"a weight that is too large", `ab_test hero {
-	variant a 1000001
+	variant a 1000000001
 	variant b 1
-}`, "weight 1000001 of variant a is not between 1 and 1000000: leave a variant out that nobody should get, at Caddyfile:4"},
+}`, "weight '1000000001' of variant a is not a whole number between 1 and 1000000000: leave a variant out that nobody should get, at Caddyfile:9"},
 	{"traffic without a percent sign", `ab_test hero {
 	variant a 1
 	variant b 1
 	traffic 50
 }`, "traffic '50' is not a share between 0% and 100%, at Caddyfile:11"},
+	{"traffic of less than a hundredth of a percent", `ab_test hero {
+	variant a 1
+	variant b 1
+	traffic 0.004%
+}`, "traffic 0.004% has more than two decimals: shares are hundredths of a percent, like 0.01%, at Caddyfile:11"},
+	{"traffic below none", `ab_test hero {
+	variant a 1
+	variant b 1
+	traffic -1%
+}`, "traffic '-1%' is not a share between 0% and 100%, at Caddyfile:11"},
 	{"traffic beyond all", `ab_test hero {
 	variant a 1
 	variant b 1
@@ -251,7 +292,7 @@ ab_test hero {
 	variant a 1
 	variant b 1
 	winner c
-}`, "winner c of ab_test hero is none of its variants: known are a, b, at Caddyfile:4"},
+}`, "winner c of ab_test hero is none of its variants: known are a, b, at Caddyfile:11"},
 	{"an origin without a scheme", "allow_origin www.example.com", `allow_origin "www.example.com" is not an exact origin: scheme and host in lower case, no wildcard and nothing behind them, like https://www.example.com, at Caddyfile:8`},
 	{"an origin with a path", "allow_origin https://www.example.com/", `allow_origin "https://www.example.com/" is not an exact origin: scheme and host in lower case, no wildcard and nothing behind them, like https://www.example.com, at Caddyfile:8`},
 	{"an origin with a wildcard host", "allow_origin https://*.example.com", `allow_origin "https://*.example.com" is not an exact origin: scheme and host in lower case, no wildcard and nothing behind them, like https://www.example.com, at Caddyfile:8`},

@@ -129,7 +129,9 @@ func (c *call) committed() {
 	if c.lost {
 		// What could be put together is kept, for calls that bring less.
 		c.app.keepState(c.engine, c.ring, c.handler.campaign, &c.session, c.now)
+		return // its variant is the client's word
 	}
+	c.app.countDrawn(&c.session, c.session.UserID, atScript)
 }
 
 // context answers with the document that pages are injected with, for pages

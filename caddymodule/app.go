@@ -68,7 +68,9 @@ type App struct {
 
 	cancel context.CancelFunc
 	held   atomic.Pointer[heldEngine]
-	ended  sync.WaitGroup
+	// experiments are set by Start; requests may come before.
+	experiments atomic.Pointer[experiments]
+	ended       sync.WaitGroup
 }
 
 // Outbox says where rows wait for delivery, and how many may.
@@ -252,6 +254,7 @@ func (a *App) Start() error {
 	h.users.Store(1)
 	h.outbox.configure(a)
 	a.held.Store(h)
+	a.experiments.Store(holdExperiments(a.handlersOf(""), a.metrics, a.log, time.Now()))
 	return nil
 }
 
@@ -264,6 +267,9 @@ func (a *App) Cleanup() error {
 	if a.cancel != nil {
 		a.cancel()
 		a.ended.Wait()
+	}
+	if e := a.experiments.Load(); e != nil {
+		e.release()
 	}
 	if h := a.held.Load(); h != nil {
 		h.outbox.unconfigure(a)

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -8,6 +9,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 )
 
 func init() {
@@ -44,7 +48,8 @@ func init() {
 //			google_consent_mode
 //			store_ip
 //		}
-//		segment <id> [<matcher>] {
+//		segment <id> [<matcher...>] {
+//			match            <matcher...>
 //			landing_page     <id>
 //		}
 //		ab_test <id> {
@@ -85,6 +90,7 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 	}
 	hd := &Handler{}
 	c := &hd.Campaign
+	at := places{}
 	b := newBlock(h.Dispenser, "session_context")
 	err := b.read(map[string]option{
 		"workspace":            b.id("workspace", &c.Workspace),
@@ -103,8 +109,8 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 		"identity":             b.choice("identity", &c.Identity, "cookie", "cookieless"),
 		"before_consent":       b.choice("before_consent", &c.BeforeConsent, "daily_hash", "random"),
 		"consent":              func() error { return parseConsent(h, c) },
-		"segment":              func() error { return parseSegment(h, c) },
-		"ab_test":              func() error { return parseABTest(h.Dispenser, c) },
+		"segment":              func() error { return parseSegment(h, c, at) },
+		"ab_test":              func() error { return parseABTest(h.Dispenser, c, at) },
 		"inject":               b.choice("inject", &c.Inject, "inline", "loader", "off"),
 		"client":               b.onOff(&hd.Client),
 		"variable":             b.text(&c.Variable),
@@ -116,9 +122,41 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 		return nil, err
 	}
 	if _, err := c.values(); err != nil {
-		return nil, start.WrapErr(err)
+		return nil, at.wrap(err, start)
 	}
 	return hd, nil
+}
+
+// place names a line of the Caddyfile: that of a segment, test or variant, or
+// that of one of its options.
+type place struct {
+	in     any
+	option string
+}
+
+// places are the lines that errors may be in which show only when the whole
+// block was read: a test may stand before the segment that it names.
+type places map[place]caddyfile.Dispenser
+
+// option reads one and remembers its line.
+func (p places) option(d *caddyfile.Dispenser, in any, read option) option {
+	return func() error {
+		p[place{in, d.Val()}] = *d
+		return read()
+	}
+}
+
+// wrap gives the error its file and line: otherwise those of the directive.
+func (p places) wrap(err error, otherwise caddyfile.Dispenser) error {
+	var e *placedError
+	if errors.As(err, &e) {
+		for _, option := range []string{e.option, ""} {
+			if d, ok := p[place{e.in, option}]; ok {
+				return d.WrapErr(err)
+			}
+		}
+	}
+	return otherwise.WrapErr(err)
 }
 
 func (b *block) legacyIDs(to **caddy.Duration) option {
@@ -251,8 +289,9 @@ func hasArg(h httpcaddyfile.Helper) bool {
 	return ahead.NextArg()
 }
 
-func parseSegment(h httpcaddyfile.Helper, c *Campaign) error {
+func parseSegment(h httpcaddyfile.Helper, c *Campaign, at places) error {
 	s := &Segment{}
+	at[place{s, ""}] = *h.Dispenser
 	if !h.NextArg() {
 		return h.Err("segment wants an id, and a matcher unless it takes everyone: segment <id> [<matcher>]")
 	}
@@ -260,6 +299,25 @@ func parseSegment(h httpcaddyfile.Helper, c *Campaign) error {
 	if err := checkID("segment", s.ID); err != nil {
 		return h.WrapErr(err)
 	}
+	if err := parseMatchers(h, s); err != nil {
+		return err
+	}
+	b := newBlock(h.Dispenser, "segment "+s.ID)
+	err := b.read(map[string]option{
+		"match":        func() error { return parseMatch(h, s) },
+		"landing_page": b.id("landing_page", &s.LandingPage),
+	}, "match")
+	if err == nil && s.everyone && len(s.MatcherSetsRaw) > 0 {
+		d := at[place{s, ""}]
+		return d.Errf("segment %s has '*', which takes everyone, and other matchers: keep one", s.ID)
+	}
+	c.Segments = append(c.Segments, s)
+	return err
+}
+
+// parseMatchers reads matcher tokens to the end of the line: a visitor belongs
+// to the segment if any of them matches.
+func parseMatchers(h httpcaddyfile.Helper, s *Segment) error {
 	for hasArg(h) {
 		set, isMatcher, err := h.MatcherToken()
 		if err != nil {
@@ -268,20 +326,40 @@ func parseSegment(h httpcaddyfile.Helper, c *Campaign) error {
 		if !isMatcher {
 			return h.Errf("segment %s has '%s' where a matcher like @mobile should be", s.ID, h.Val())
 		}
-		if set != nil { // `*` takes everyone
-			s.MatcherSetsRaw = append(s.MatcherSetsRaw, set)
+		if set == nil { // *
+			s.everyone = true
+			continue
 		}
+		s.MatcherSetsRaw = append(s.MatcherSetsRaw, set)
 	}
-	b := newBlock(h.Dispenser, "segment "+s.ID)
-	err := b.read(map[string]option{
-		"landing_page": b.id("landing_page", &s.LandingPage),
-	})
-	c.Segments = append(c.Segments, s)
-	return err
+	return nil
 }
 
-func parseABTest(d *caddyfile.Dispenser, c *Campaign) error {
+// parseMatch reads matchers of one segment only: tokens as behind its id, one
+// matcher by its name, or a block of them, all of which have to match.
+func parseMatch(h httpcaddyfile.Helper, s *Segment) error {
+	start := *h.Dispenser
+	if ahead := start; ahead.NextArg() && strings.ContainsAny(ahead.Val()[:min(1, len(ahead.Val()))], "@/*") {
+		return parseMatchers(h, s)
+	}
+	set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(h.Dispenser)
+	if err != nil {
+		err = fmt.Errorf("match of segment %s: %w", s.ID, err)
+		if !strings.Contains(err.Error(), ", at ") { // most matchers say where
+			err = start.WrapErr(err)
+		}
+		return err
+	}
+	if len(set) == 0 {
+		return start.Errf("match of segment %s is empty: name a matcher like `path /de*`, or leave the line out", s.ID)
+	}
+	s.MatcherSetsRaw = append(s.MatcherSetsRaw, set)
+	return nil
+}
+
+func parseABTest(d *caddyfile.Dispenser, c *Campaign, at places) error {
 	t := &ABTest{}
+	at[place{t, ""}] = *d
 	if !d.NextArg() {
 		return d.Err("ab_test wants an id: ab_test <id> { … }")
 	}
@@ -294,14 +372,14 @@ func parseABTest(d *caddyfile.Dispenser, c *Campaign) error {
 		return err
 	}
 	err := b.read(map[string]option{
-		"segment": func() error {
+		"segment": at.option(d, t, func() error {
 			t.Segments = d.RemainingArgs()
 			if len(t.Segments) == 0 {
 				return d.Errf("segment of ab_test %s names none: name segments, or leave the line out for all", t.ID)
 			}
 			return nil
-		},
-		"variant": func() error { return parseVariant(d, t) },
+		}),
+		"variant": func() error { return parseVariant(d, t, at) },
 		"traffic": func() error {
 			var s string
 			if err := b.text(&s)(); err != nil {
@@ -310,6 +388,9 @@ func parseABTest(d *caddyfile.Dispenser, c *Campaign) error {
 			p, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
 			if err != nil || !strings.HasSuffix(s, "%") || !(p >= 0 && p <= 100) { // NaN is neither
 				return d.Errf("traffic '%s' is not a share between 0%% and 100%%", s)
+			}
+			if _, err := hundredths(p); err != nil {
+				return d.WrapErr(fmt.Errorf("traffic %w", err))
 			}
 			t.Traffic = &p
 			return nil
@@ -321,14 +402,15 @@ func parseABTest(d *caddyfile.Dispenser, c *Campaign) error {
 			}
 			return nil
 		}),
-		"winner": b.id("winner", &t.Winner),
+		"winner": at.option(d, t, b.id("winner", &t.Winner)),
 	}, "variant")
 	c.ABTests = append(c.ABTests, t)
 	return err
 }
 
-func parseVariant(d *caddyfile.Dispenser, t *ABTest) error {
+func parseVariant(d *caddyfile.Dispenser, t *ABTest, at places) error {
 	v := &Variant{}
+	at[place{v, ""}] = *d
 	if !d.NextArg() {
 		return d.Err("variant wants an id and a weight: variant <id> <weight>")
 	}
@@ -336,14 +418,19 @@ func parseVariant(d *caddyfile.Dispenser, t *ABTest) error {
 	if err := checkID("variant", v.ID); err != nil {
 		return d.WrapErr(err)
 	}
-	b := newBlock(d, "variant "+v.ID)
-	if err := b.count("the weight of variant "+v.ID, &v.Weight); err != nil {
-		return err
+	if !d.NextArg() {
+		return d.Errf("variant %s has no weight: variant <id> <weight>", v.ID)
 	}
+	weight, err := strconv.Atoi(d.Val())
+	if err != nil || weight < 1 || weight > sessionctx.MaxWeight {
+		return d.Errf("weight '%s' of variant %s is not a whole number between 1 and %d: leave a variant out that nobody should get", d.Val(), v.ID, sessionctx.MaxWeight)
+	}
+	v.Weight = weight
+	b := newBlock(d, "variant "+v.ID)
 	if err := b.end("variant"); err != nil {
 		return err
 	}
-	err := b.read(map[string]option{
+	err = b.read(map[string]option{
 		"landing_page": b.id("landing_page", &v.LandingPage),
 	})
 	t.Variants = append(t.Variants, v)

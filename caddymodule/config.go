@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"regexp"
 	"slices"
@@ -146,6 +147,7 @@ type Segment struct {
 	LandingPage string `json:"landing_page,omitempty"`
 
 	matchers caddyhttp.MatcherSets
+	everyone bool // the Caddyfile says `*`
 }
 
 // ABTest is an A/B test.
@@ -155,7 +157,8 @@ type ABTest struct {
 	Segments []string `json:"segments,omitempty"`
 	// Variants; the first is the control.
 	Variants []*Variant `json:"variants,omitempty"`
-	// Share of visitors that take part, in percent. Default: 100.
+	// Share of visitors that take part, in percent with two decimals at
+	// most. Default: 100.
 	Traffic *float64 `json:"traffic,omitempty"`
 	// `running` (default), `draft`, `paused` or `completed`.
 	Status string `json:"status,omitempty"`
@@ -169,7 +172,8 @@ type ABTest struct {
 // Variant is one arm of an A/B test.
 type Variant struct {
 	ID string `json:"id,omitempty"`
-	// Share of the test's visitors, relative to its other variants.
+	// Share of the test's visitors, relative to its other variants; 1 to
+	// 1000000000.
 	Weight int `json:"weight,omitempty"`
 	// Landing page of the variant's visitors.
 	LandingPage string `json:"landing_page,omitempty"`
@@ -270,23 +274,23 @@ func (c *Campaign) values() (*sessionctx.Campaign, error) {
 	}
 	for i, s := range c.Segments {
 		if err := checkID("segment", s.ID); err != nil {
-			return nil, err
+			return nil, wrongIn(s, "", err)
 		}
 		if s.LandingPage != "" {
 			if err := checkID("landing_page of segment "+s.ID, s.LandingPage); err != nil {
-				return nil, err
+				return nil, wrongIn(s, "", err)
 			}
 		}
 		if out.Segment(s.ID) != nil {
-			return nil, fmt.Errorf("segment %s is defined twice: give each segment an id of its own", s.ID)
+			return nil, wrongIn(s, "", fmt.Errorf("segment %s is defined twice: give each segment an id of its own", s.ID))
 		}
 		if len(s.MatcherSetsRaw) == 0 && i < len(c.Segments)-1 {
-			return nil, fmt.Errorf("segment %s has no matcher and takes everyone, so segment %s after it never matches: put it last", s.ID, c.Segments[i+1].ID)
+			return nil, wrongIn(s, "", fmt.Errorf("segment %s has no matcher and takes everyone, so segment %s after it never matches: put it last", s.ID, c.Segments[i+1].ID))
 		}
 		out.Segments = append(out.Segments, sessionctx.Segment{ID: s.ID, LandingPageID: s.LandingPage})
 	}
 	if len(c.ABTests) > maxTests {
-		return nil, fmt.Errorf("%d A/B tests are more than %d: assignments travel in cookies, which have no room for more", len(c.ABTests), maxTests)
+		return nil, wrongIn(c.ABTests[maxTests], "", fmt.Errorf("%d A/B tests are more than %d: assignments travel in cookies, which have no room for more", len(c.ABTests), maxTests))
 	}
 	for i, t := range c.ABTests {
 		if t == nil {
@@ -343,65 +347,104 @@ func (c *Consent) values() (*sessionctx.ConsentRules, error) {
 	return rules, err
 }
 
+// placedError is what is wrong with one of several segments, tests or
+// variants. The Caddyfile knows the line of each.
+type placedError struct {
+	error
+	in     any    // *Segment, *ABTest or *Variant
+	option string // of it; empty means its own line
+}
+
+func (e *placedError) Unwrap() error { return e.error }
+
+func wrongIn(in any, option string, err error) error { return &placedError{err, in, option} }
+
 func (t *ABTest) values(c *sessionctx.Campaign) (*sessionctx.Test, error) {
+	wrong := func(option, format string, args ...any) error {
+		return wrongIn(t, option, fmt.Errorf(format, args...))
+	}
 	if err := checkID("ab_test", t.ID); err != nil {
-		return nil, err
+		return nil, wrongIn(t, "", err)
 	}
 	if slices.ContainsFunc(c.Tests, func(o sessionctx.Test) bool { return o.ID == t.ID }) {
-		return nil, fmt.Errorf("ab_test %s is defined twice: give each test an id of its own", t.ID)
+		return nil, wrong("", "ab_test %s is defined twice: give each test an id of its own", t.ID)
 	}
 	out := &sessionctx.Test{ID: t.ID, Segments: t.Segments, Traffic: 10000}
-	for _, s := range t.Segments {
+	for i, s := range t.Segments {
 		if c.Segment(s) == nil {
-			return nil, fmt.Errorf("ab_test %s names segment %s, which the campaign does not define: add a line `segment %s`, or leave it out", t.ID, s, s)
+			return nil, wrong("segment", "ab_test %s names segment %s, which the campaign does not define: add a line `segment %s`, or leave it out", t.ID, s, s)
+		}
+		if slices.Contains(t.Segments[:i], s) {
+			return nil, wrong("segment", "ab_test %s names segment %s twice: once is enough", t.ID, s)
 		}
 	}
 	if t.Traffic != nil {
-		if *t.Traffic < 0 || *t.Traffic > 100 {
-			return nil, fmt.Errorf("traffic %v of ab_test %s is not between 0%% and 100%%", *t.Traffic, t.ID)
+		var err error
+		if out.Traffic, err = hundredths(*t.Traffic); err != nil {
+			return nil, wrong("traffic", "traffic of ab_test %s: %w", t.ID, err)
 		}
-		out.Traffic = int(*t.Traffic*100 + 0.5)
 	}
 	status, err := choice("status of ab_test "+t.ID, t.Status, "running", "draft", "paused", "completed")
 	if err != nil {
-		return nil, err
+		return nil, wrongIn(t, "status", err)
 	}
 	out.Status = sessionctx.TestStatus(status)
 	if t.Until != "" {
 		if out.Until, err = parseUntil(t.Until); err != nil {
-			return nil, fmt.Errorf("until of ab_test %s: %w", t.ID, err)
+			return nil, wrong("until", "until of ab_test %s: %w", t.ID, err)
 		}
 	}
 	if len(t.Variants) < 2 {
-		return nil, fmt.Errorf("ab_test %s needs two variants at least and has %d: add lines `variant <id> <weight>`, the control first", t.ID, len(t.Variants))
+		return nil, wrong("", "ab_test %s needs two variants at least and has %d: add lines `variant <id> <weight>`, the control first", t.ID, len(t.Variants))
 	}
 	for i, v := range t.Variants {
 		if v == nil {
-			return nil, fmt.Errorf("variant %d of ab_test %s is null: give it an id, or leave it out", i+1, t.ID)
+			return nil, wrong("", "variant %d of ab_test %s is null: give it an id, or leave it out", i+1, t.ID)
 		}
-		if err := checkID("variant", v.ID); err != nil {
-			return nil, err
-		}
-		if v.Weight < 1 || v.Weight > 1_000_000 {
-			return nil, fmt.Errorf("weight %d of variant %s is not between 1 and 1000000: leave a variant out that nobody should get", v.Weight, v.ID)
-		}
-		if v.LandingPage != "" {
-			if err := checkID("landing_page of variant "+v.ID, v.LandingPage); err != nil {
-				return nil, err
-			}
+		variant, err := v.values()
+		if err != nil {
+			return nil, wrongIn(v, "", err)
 		}
 		if slices.ContainsFunc(out.Variants, func(o sessionctx.Variant) bool { return o.ID == v.ID }) {
-			return nil, fmt.Errorf("variant %s of ab_test %s is defined twice: give each variant an id of its own", v.ID, t.ID)
+			return nil, wrongIn(v, "", fmt.Errorf("variant %s of ab_test %s is defined twice: give each variant an id of its own", v.ID, t.ID))
 		}
-		out.Variants = append(out.Variants, sessionctx.Variant{ID: v.ID, Weight: v.Weight, LandingPageID: v.LandingPage})
+		out.Variants = append(out.Variants, variant)
 	}
 	if t.Winner != "" {
 		if !slices.ContainsFunc(out.Variants, func(o sessionctx.Variant) bool { return o.ID == t.Winner }) {
-			return nil, fmt.Errorf("winner %s of ab_test %s is none of its variants: known are %s", t.Winner, t.ID, variantIDs(out.Variants))
+			return nil, wrong("winner", "winner %s of ab_test %s is none of its variants: known are %s", t.Winner, t.ID, variantIDs(out.Variants))
 		}
 		out.Winner = t.Winner
 	}
 	return out, nil
+}
+
+func (v *Variant) values() (sessionctx.Variant, error) {
+	if err := checkID("variant", v.ID); err != nil {
+		return sessionctx.Variant{}, err
+	}
+	if v.Weight < 1 || v.Weight > sessionctx.MaxWeight {
+		return sessionctx.Variant{}, fmt.Errorf("weight %d of variant %s is not between 1 and %d: leave a variant out that nobody should get", v.Weight, v.ID, sessionctx.MaxWeight)
+	}
+	if v.LandingPage != "" {
+		if err := checkID("landing_page of variant "+v.ID, v.LandingPage); err != nil {
+			return sessionctx.Variant{}, err
+		}
+	}
+	return sessionctx.Variant{ID: v.ID, Weight: v.Weight, LandingPageID: v.LandingPage}, nil
+}
+
+// hundredths gives a share in percent as hundredths of a percent, which it has
+// to be a whole number of: a smaller one would be rounded to nobody.
+func hundredths(percent float64) (int, error) {
+	if !(percent >= 0 && percent <= 100) { // NaN is neither
+		return 0, fmt.Errorf("%v%% is not a share between 0%% and 100%%", percent)
+	}
+	n := math.Round(percent * 100)
+	if math.Abs(percent*100-n) > 1e-6 {
+		return 0, fmt.Errorf("%v%% has more than two decimals: shares are hundredths of a percent, like 0.01%%", percent)
+	}
+	return int(n), nil
 }
 
 func variantIDs(variants []sessionctx.Variant) string {

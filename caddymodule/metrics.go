@@ -25,6 +25,9 @@ type metrics struct {
 	continued  *prometheus.CounterVec
 	storeFails prometheus.Counter
 	rowsLost   prometheus.Counter
+	abPages    *prometheus.CounterVec
+	abSessions *prometheus.CounterVec
+	abRatio    *prometheus.GaugeVec
 
 	committed   prometheus.Counter
 	commitTime  prometheus.Histogram
@@ -56,6 +59,13 @@ func newMetrics() *metrics {
 		storeFails: counter("store_errors_total", "Calls that the store did not answer."),
 		rowsLost:   counter("page_rows_lost_total", "Rows of pages that could not be handed to the outbox."),
 
+		abPages:    counters("ab_pages_total", "First sessions of users by the variant that was drawn for them, when their page was made.", "campaign", "test", "variant"),
+		abSessions: counters("ab_sessions_total", "The same at the first sign of life of the page's script.", "campaign", "test", "variant"),
+		abRatio: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: metricsPrefix + "ab_sample_ratio_p",
+			Help: "How likely it is at most that a test whose visitors are split as its weights say ever looks as bad as this one did, counted at the page or at the script's first sign of life.",
+		}, []string{"campaign", "test", "at"}),
+
 		committed: counter("outbox_committed_rows_total", "Rows made durable."),
 		commitTime: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    metricsPrefix + "outbox_commit_seconds",
@@ -82,7 +92,7 @@ func registerMetrics(ctx caddy.Context) *metrics {
 		return m
 	}
 	for _, c := range []prometheus.Collector{
-		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.committed, m.commitTime,
+		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.committed, m.commitTime,
 		m.delivered, m.quarantined, m.retried, m.dead, m.dropped, m.failing,
 	} {
 		var already prometheus.AlreadyRegisteredError

@@ -287,6 +287,9 @@ func (p *pageAnswer) emit(iw *inject.ResponseWriter) {
 		row.b = sessionctx.AppendTrafficRow(row.b[:0], h.campaign, s, &v.facts, uuid.NewString(), iw.Status(), counted, v.now.UnixMilli())
 		p.add(sessionctx.TrafficDatasource, row.b)
 	}
+	if counted && v.visit.New {
+		h.app.countDrawn(s, s.UserID, atPage)
+	}
 	if counted && h.Visit == "page" && (v.visit.New || v.visit.Renewed) {
 		row.b = sessionctx.AppendSessionRow(row.b[:0], h.campaign, s, &v.facts)
 		p.add(sessionctx.SessionDatasource, row.b)

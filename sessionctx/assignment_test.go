@@ -2,72 +2,15 @@ package sessionctx
 
 import (
 	"fmt"
-	"math"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
 
-// upperGamma is Q(a, x), the regularized upper incomplete gamma function, by
-// its series below a+1 and its continued fraction above (Numerical Recipes
-// §6.2). The survival function of χ² with k degrees of freedom is Q(k/2, x/2).
-func upperGamma(a, x float64) float64 {
-	lg, _ := math.Lgamma(a)
-	scale := math.Exp(-x + a*math.Log(x) - lg)
-	if x < a+1 {
-		sum, term := 1/a, 1/a
-		for n := 1.0; n < 1000 && math.Abs(term) > sum*1e-15; n++ {
-			term *= x / (a + n)
-			sum += term
-		}
-		return 1 - sum*scale
-	}
-	const tiny = 1e-300
-	b := x + 1 - a
-	c, d := 1/tiny, 1/b
-	h := d
-	for i := 1.0; i < 1000; i++ {
-		an := -i * (i - a)
-		b += 2
-		d = 1 / (an*d + b)
-		c = b + an/c
-		h *= d * c
-		if math.Abs(d*c-1) < 1e-15 {
-			break
-		}
-	}
-	return scale * h
-}
-
-// chiSquare is the probability of counts at least as far from the expected
-// ones as these, by chance.
-func chiSquare(observed []int, weights []float64) float64 {
-	n, total := 0, 0.0
-	for i := range observed {
-		n += observed[i]
-		total += weights[i]
-	}
-	x := 0.0
-	for i := range observed {
-		want := float64(n) * weights[i] / total
-		x += (float64(observed[i]) - want) * (float64(observed[i]) - want) / want
-	}
-	if x == 0 {
-		return 1
-	}
-	return upperGamma(float64(len(observed)-1)/2, x/2)
-}
-
-func TestTheChiSquareOfThisTestIsRight(t *testing.T) {
-	// Tabulated critical values.
-	for _, tt := range []struct{ k, x, p float64 }{
-		{1, 3.841, 0.05}, {1, 10.828, 0.001}, {3, 7.815, 0.05}, {3, 16.266, 0.001}, {10, 3.940, 0.95},
-	} {
-		if got := upperGamma(tt.k/2, tt.x/2); math.Abs(got-tt.p) > tt.p*0.01 {
-			t.Errorf("χ²(%v) beyond %v: %v, want %v", tt.k, tt.x, got, tt.p)
-		}
-	}
-}
+// byChance is the probability of counts at least as far from the weights as
+// these.
+func byChance(observed, weights []int) float64 { return CheckSampleRatio(weights, observed).P }
 
 const users = 200_000
 
@@ -87,63 +30,95 @@ func userIDs(tb testing.TB, n int) []string {
 	return out
 }
 
+// testOf is a running test with variants "0", "1", … of these weights.
+func testOf(id string, traffic int, weights ...int) Test {
+	t := Test{ID: id, Traffic: traffic, Status: TestRunning}
+	for i, w := range weights {
+		t.Variants = append(t.Variants, Variant{ID: strconv.Itoa(i), Weight: w})
+	}
+	return t
+}
+
+// split buckets the users: how many get each variant, and how many take part.
+func split(t *Test, users []string) (counts []int, in int) {
+	counts = make([]int, len(t.Variants))
+	for _, u := range users {
+		if v, ok := t.bucket("cmp_1", u); ok {
+			at, _ := strconv.Atoi(v)
+			counts[at]++
+			in++
+		}
+	}
+	return counts, in
+}
+
 func TestVariantsAreSpreadAsTheirWeightsSay(t *testing.T) {
 	ids := userIDs(t, users)
 	for name, weights := range map[string][]int{
-		"halves":               {50, 50},
-		"thirds":               {1, 1, 1},
-		"one in a hundred":     {99, 1},
-		"weights of no order":  {7, 1, 13, 2},
-		"weights beyond bytes": {1_000_000, 999_999, 3},
+		"halves":              {50, 50},
+		"nine to one":         {90, 10},
+		"thirds":              {1, 1, 1},
+		"three ways":          {50, 30, 20},
+		"one in a hundred":    {99, 1},
+		"weights of no order": {7, 1, 13, 2},
+		"as many as traffic":  {9000, 1000},
+		"large weights":       {1_000_000, 999_999, 3},
+		"the largest weights": {MaxWeight, MaxWeight, MaxWeight, 1},
 	} {
-		t.Run(name, func(t *testing.T) {
-			test := Test{ID: "hero", Traffic: 10000, Status: TestRunning}
-			want := make([]float64, len(weights))
-			for i, w := range weights {
-				test.Variants = append(test.Variants, Variant{ID: fmt.Sprint(i), Weight: w})
-				want[i] = float64(w)
-			}
-			got := make([]int, len(weights))
-			for _, u := range ids {
-				v, in := test.bucket(u)
-				if !in {
-					t.Fatal("somebody is left out of all traffic")
+		for _, traffic := range []int{10000, 3000} {
+			t.Run(fmt.Sprintf("%s, %d%% of traffic", name, traffic/100), func(t *testing.T) {
+				test := testOf("hero", traffic, weights...)
+				got, in := split(&test, ids)
+				if traffic == 10000 && in != users {
+					t.Errorf("%d of %d take part in a test of all traffic", in, users)
 				}
-				got[v[0]-'0']++
-			}
-			if p := chiSquare(got, want); p < 0.001 {
-				t.Errorf("%v for weights %v: p = %.2g", got, weights, p)
-			}
-		})
+				if p := byChance(got, weights); p < 0.001 {
+					t.Errorf("%v for weights %v: p = %.2g", got, weights, p)
+				}
+				// The same counts are far from other weights: the check can fail.
+				wrong := make([]int, len(weights))
+				for i, w := range weights {
+					wrong[i] = 4 * w
+				}
+				wrong[0] = 5 * weights[0]
+				if p := byChance(got, wrong); p >= 0.001 {
+					t.Errorf("%v pass for weights %v too", got, wrong)
+				}
+			})
+		}
+	}
+}
+
+func TestOneInAMillionIsPossible(t *testing.T) {
+	test := testOf("hero", 10000, 1, 999_999)
+	got, _ := split(&test, userIDs(t, users))
+	// Poisson with mean 0.2: more than 4 comes once in 400,000 times.
+	if got[0] > 4 {
+		t.Errorf("%d of %d got a variant that is for one in a million", got[0], users)
+	}
+	found := false
+	for i := 0; i < 20_000_000 && !found; i++ {
+		v, _ := test.bucket("cmp_1", strconv.Itoa(i))
+		found = v == "0"
+	}
+	if !found {
+		t.Error("nobody of 20 million got it")
 	}
 }
 
 func TestTrafficIsTheShareThatTakesPart(t *testing.T) {
 	ids := userIDs(t, users)
-	for _, share := range []int{0, 1, 100, 2000, 5000, 9999, 10000} {
-		test := Test{ID: "hero", Traffic: share, Variants: []Variant{{ID: "a", Weight: 1}, {ID: "b", Weight: 1}}}
-		in, a := 0, 0
-		for _, u := range ids {
-			v, ok := test.bucket(u)
-			if ok {
-				in++
-			}
-			if v == "a" {
-				a++
-			}
-		}
+	for _, share := range []int{0, 1, 100, 2000, 3000, 5000, 9999, 10000} {
+		test := testOf("hero", share, 1, 1)
+		_, in := split(&test, ids)
 		if share == 0 || share == 10000 {
 			if want := users * share / 10000; in != want {
 				t.Errorf("%d of 10000: %d took part", share, in)
 			}
 			continue
 		}
-		if p := chiSquare([]int{in, users - in}, []float64{float64(share), float64(10000 - share)}); p < 0.001 {
+		if p := byChance([]int{in, users - in}, []int{share, 10000 - share}); p < 0.001 {
 			t.Errorf("%d of 10000: %d of %d took part, p = %.2g", share, in, users, p)
-		}
-		// Those who take part are spread evenly: the two hashes are independent.
-		if p := chiSquare([]int{a, in - a}, []float64{1, 1}); p < 0.001 {
-			t.Errorf("%d of 10000: variants %d and %d, p = %.2g", share, a, in-a, p)
 		}
 	}
 }
@@ -153,32 +128,95 @@ func TestRaisingTrafficMovesNobody(t *testing.T) {
 	many := few
 	many.Traffic = 9000
 	for _, u := range userIDs(t, 20_000) {
-		if v, in := few.bucket(u); in {
-			if w, still := many.bucket(u); !still || v != w {
+		if v, in := few.bucket("cmp_1", u); in {
+			if w, still := many.bucket("cmp_1", u); !still || v != w {
 				t.Fatalf("%s went from %s to %s", u, v, w)
 			}
 		}
 	}
 }
 
+// dependence is the probability of a table at least as far from independence
+// of its rows and columns, by chance: Pearson's χ² of a contingency table.
+func dependence(table [][]int) float64 {
+	n, rows, columns := 0, make([]int, len(table)), make([]int, len(table[0]))
+	for r := range table {
+		for c, x := range table[r] {
+			n, rows[r], columns[c] = n+x, rows[r]+x, columns[c]+x
+		}
+	}
+	chi := 0.0
+	for r := range table {
+		for c, x := range table[r] {
+			want := float64(rows[r]) * float64(columns[c]) / float64(n)
+			chi += (float64(x) - want) * (float64(x) - want) / want
+		}
+	}
+	return chiSquareBeyond(chi, (len(rows)-1)*(len(columns)-1))
+}
+
 func TestTestsAreIndependent(t *testing.T) {
-	a := Test{ID: "a", Traffic: 10000, Variants: []Variant{{ID: "0", Weight: 1}, {ID: "1", Weight: 1}}}
-	b := a
-	b.ID = "b"
-	cells := make([]int, 4)
-	for _, u := range userIDs(t, users) {
-		x, _ := a.bucket(u)
-		y, _ := b.bucket(u)
-		cells[(x[0]-'0')*2+y[0]-'0']++
+	ids := userIDs(t, users)
+	type bucket struct {
+		campaign string
+		test     Test
 	}
-	if p := chiSquare(cells, []float64{1, 1, 1, 1}); p < 0.001 {
-		t.Errorf("cells %v: p = %.2g", cells, p)
+	for _, tt := range []struct {
+		name string
+		a, b bucket
+		same bool
+	}{
+		{"two tests", bucket{"cmp_1", testOf("a", 10000, 1, 1)}, bucket{"cmp_1", testOf("b", 10000, 1, 1)}, false},
+		{"of unequal weights", bucket{"cmp_1", testOf("a", 10000, 90, 10)}, bucket{"cmp_1", testOf("b", 10000, 1, 1, 1)}, false},
+		{"with parts of the traffic", bucket{"cmp_1", testOf("a", 3000, 1, 1)}, bucket{"cmp_1", testOf("b", 3000, 1, 1)}, false},
+		{"of one name in two campaigns", bucket{"cmp_1", testOf("hero", 10000, 1, 1)}, bucket{"cmp_2", testOf("hero", 10000, 1, 1)}, false},
+		{"whose names join to the same", bucket{"cmp_1", testOf("1hero", 10000, 1, 1)}, bucket{"cmp_11", testOf("hero", 10000, 1, 1)}, false},
+		{"a test and itself", bucket{"cmp_1", testOf("a", 10000, 1, 1)}, bucket{"cmp_1", testOf("a", 10000, 1, 1)}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			variants := make([][]int, len(tt.a.test.Variants)) // of those in both
+			for i := range variants {
+				variants[i] = make([]int, len(tt.b.test.Variants))
+			}
+			parts := [][]int{{0, 0}, {0, 0}}  // in or out of either
+			within := [][]int{{0, 0}, {0, 0}} // variant of the first by part of the second
+			for _, u := range ids {
+				x, inA := tt.a.test.bucket(tt.a.campaign, u)
+				y, inB := tt.b.test.bucket(tt.b.campaign, u)
+				parts[bit(inA)][bit(inB)]++
+				if inA && inB {
+					variants[x[0]-'0'][y[0]-'0']++
+				}
+				if inA {
+					within[min(x[0]-'0', 1)][bit(inB)]++
+				}
+			}
+			if p := dependence(variants); (p < 0.001) != tt.same {
+				t.Errorf("variants %v: p = %.2g", variants, p)
+			}
+			if tt.a.test.Traffic == 10000 {
+				return
+			}
+			if p := dependence(parts); p < 0.001 {
+				t.Errorf("who takes part in either: %v, p = %.2g", parts, p)
+			}
+			if p := dependence(within); p < 0.001 {
+				t.Errorf("variant by part in the other: %v, p = %.2g", within, p)
+			}
+		})
 	}
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func TestWhoGetsWhichVariant(t *testing.T) {
 	variants := []Variant{{ID: "control", Weight: 1}, {ID: "bold", Weight: 1}}
-	held := []Assignment{{"hero", "bold"}}
+	held := []Assignment{{"cmp_1/hero", "bold"}}
 	const any, none = "any", ""
 	for _, tt := range []struct {
 		name    string
@@ -196,8 +234,10 @@ func TestWhoGetsWhichVariant(t *testing.T) {
 		{"what was assigned stays when completed without a winner", Test{Status: TestCompleted}, "", held, "bold"},
 		{"what was assigned stays when traffic is cut", Test{Status: TestRunning, Traffic: -1}, "", held, "bold"},
 		{"what was assigned stays after the end", Test{Status: TestRunning, Until: noon}, "", held, "bold"},
-		{"a variant that is gone is drawn anew", Test{Status: TestRunning}, "", []Assignment{{"hero", "gone"}}, any},
-		{"another test's variant says nothing", Test{Status: TestRunning, Traffic: -1}, "", []Assignment{{"other", "bold"}}, none},
+		{"a variant that is gone is drawn anew", Test{Status: TestRunning}, "", []Assignment{{"cmp_1/hero", "gone"}}, any},
+		{"another test's variant says nothing", Test{Status: TestRunning, Traffic: -1}, "", []Assignment{{"cmp_1/other", "bold"}}, none},
+		{"nor does a test of that name in another campaign", Test{Status: TestRunning, Traffic: -1}, "", []Assignment{{"cmp_2/hero", "bold"}}, none},
+		{"nor does one whose campaign begins like this", Test{Status: TestRunning, Traffic: -1}, "", []Assignment{{"cmp_11/hero", "bold"}}, none},
 		{"before its end a test takes visitors", Test{Status: TestRunning, Until: noon.Add(time.Millisecond)}, "", nil, any},
 		{"at its end it takes nobody new", Test{Status: TestRunning, Until: noon}, "", nil, none},
 		{"a winner is for all", Test{Status: TestCompleted, Winner: "control"}, "", nil, "control"},
@@ -218,7 +258,7 @@ func TestWhoGetsWhichVariant(t *testing.T) {
 			case -1:
 				tt.test.Traffic = 0
 			}
-			c := &Campaign{Tests: []Test{tt.test}}
+			c := &Campaign{CampaignRef: CampaignRef{ID: "cmp_1"}, Tests: []Test{tt.test}}
 			for _, u := range userIDs(t, 200) {
 				as := c.assign(u, tt.segment, tt.held, noon)
 				switch {
@@ -282,6 +322,128 @@ func TestAVariantSeenInOneSegmentIsRememberedForIt(t *testing.T) {
 	}
 }
 
+// visitor is a browser with cookies that comes day after day.
+type visitor struct {
+	tb   testing.TB
+	ring *Ring
+	jar  []Cookie
+	day  int
+	seed uint64 // of ids
+}
+
+// visit is a new session of the visitor on another day: the browser has long
+// let go of the last one's cookie.
+func (v *visitor) visit(c *Campaign) *Session {
+	v.tb.Helper()
+	v.jar = without(v.jar, c.CookieNames(true).Session)
+	v.day += 2
+	return v.page(c, "everyone", noon.Add(time.Duration(v.day)*24*time.Hour))
+}
+
+func (v *visitor) page(c *Campaign, segment string, now time.Time) *Session {
+	v.tb.Helper()
+	v.seed++
+	in := testInput(v.ring, c, v.seed)
+	in.Now = now
+	in.Carried = v.ring.OpenCookies(v.jar, c, true, now.UnixMilli())
+	visit, err := Identify(in)
+	if err != nil {
+		v.tb.Fatal(err)
+	}
+	visit.Assign(segment, now)
+	v.jar = keep(v.jar, cookiesOf(v.tb, v.ring, visit, true, now))
+	return &visit.Session
+}
+
+func TestAWinnerThatIsWithdrawnLeavesNoTrace(t *testing.T) {
+	v := &visitor{tb: t, ring: testRing(t, 1)}
+	c := testCampaign()
+	drawn := v.visit(c).Test()
+	other := map[string]string{"control": "bold", "bold": "control"}[drawn.VariantID]
+	won := testCampaign()
+	won.Tests[0].Winner = other
+	won.Tests = append(won.Tests, testOf("footer", 10000, 1, 1)) // so that the cookie is written
+	if got := v.visit(won).Test(); got.VariantID != other {
+		t.Fatalf("the winner is %s, the visitor got %v", other, got)
+	}
+	again := testCampaign()
+	again.Tests[0].Variants[0].Weight, again.Tests[0].Variants[1].Weight = 1, 1
+	again.Tests[0].Traffic = 0 // so nothing is drawn: it has to be held
+	if got := v.visit(again).Test(); got != drawn {
+		t.Errorf("after the winner was withdrawn the visitor got %v, was %v", got, drawn)
+	}
+}
+
+func TestTwoCampaignsOfOneWorkspaceMayNameATestAlike(t *testing.T) {
+	spring, summer := testCampaign(), testCampaign()
+	summer.ID = "cmp_2"
+	ring := testRing(t, 1)
+	equal, moved := 0, 0
+	const visitors = 400
+	for i := range uint64(visitors) {
+		v := &visitor{tb: t, ring: ring, seed: 10 * i}
+		a := v.visit(spring).Test()
+		b := v.visit(summer).Test()
+		if a == b {
+			equal++
+		}
+		later := testCampaign()
+		later.Tests[0].Traffic = 0
+		if v.visit(later).Test() != a {
+			moved++
+		}
+	}
+	if p := byChance([]int{equal, visitors - equal}, []int{1, 1}); p < 0.001 {
+		t.Errorf("%d of %d got the same variant in both campaigns: p = %.2g", equal, visitors, p)
+	}
+	if moved > 0 {
+		t.Errorf("%d of %d lost their variant by a visit to the other campaign", moved, visitors)
+	}
+}
+
+func TestASessionForgetsWhatTheCampaignNoLongerKnows(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*Campaign)
+		keeps  bool
+	}{
+		{"nothing changed", func(*Campaign) {}, true},
+		{"other weights", func(c *Campaign) { c.Tests[0].Variants[0].Weight = 99 }, true},
+		{"paused", func(c *Campaign) { c.Tests[0].Status = TestPaused }, true},
+		{"the variant is gone", func(c *Campaign) { c.Tests[0].Variants = c.Tests[0].Variants[:1] }, false},
+		{"the variant has another name", func(c *Campaign) { c.Tests[0].Variants[1].ID = "bolder" }, false},
+		{"the test has another name", func(c *Campaign) { c.Tests[0].ID = "header" }, false},
+		{"the test is gone", func(c *Campaign) { c.Tests = nil }, false},
+	} {
+		for _, later := range []struct {
+			name  string
+			after time.Duration
+		}{{"the same session", time.Minute}, {"its successor", 40 * time.Minute}} {
+			t.Run(tt.name+", "+later.name, func(t *testing.T) {
+				c := testCampaign()
+				c.Tests[0].Variants[0].Weight, c.Tests[0].Variants[1].Weight = 1, MaxWeight // bold
+				v := &visitor{tb: t, ring: testRing(t, 1)}
+				first := v.page(c, "mobile", noon)
+				if first.Test().VariantID != "bold" || first.LandingPageID != "lp_3" {
+					t.Fatalf("the visitor got %v on %s", first.Test(), first.LandingPageID)
+				}
+				tt.change(c)
+				got := v.page(c, "mobile", noon.Add(later.after))
+				if got.OriginalID != first.ID || got.UserID != first.UserID {
+					t.Fatal("the session did not go on")
+				}
+				want, page := []Assignment(nil), "lp_2"
+				if tt.keeps {
+					want, page = first.Assignments, "lp_3"
+				}
+				if !slices.Equal(got.Assignments, want) || got.LandingPageID != page {
+					t.Errorf("got %v on %s, want %v on %s", got.Assignments, got.LandingPageID, want, page)
+				}
+			})
+		}
+	}
+}
+
 func TestTheLandingPageIsTheVariantsElseTheSegmentsElseTheCampaigns(t *testing.T) {
 	c := testCampaign()
 	c.Tests = append(c.Tests, Test{ID: "footer", Variants: []Variant{{ID: "x", Weight: 1, LandingPageID: "lp_4"}}})
@@ -327,6 +489,30 @@ func TestAClientsWordIsTakenOnlyIfTheCampaignKnowsIt(t *testing.T) {
 			c.ClientAssignment(&s, b)
 			if s.SegmentID != tt.segment || s.Test().VariantID != tt.variant || s.LandingPageID != tt.page {
 				t.Errorf("segment %q, variant %q, page %q", s.SegmentID, s.Test().VariantID, s.LandingPageID)
+			}
+		})
+	}
+}
+
+func BenchmarkAssign(b *testing.B) {
+	user := newUserID(b, testRing(b, 1), 1, "ws_1")
+	for _, n := range []int{1, 12} {
+		c := &Campaign{CampaignRef: CampaignRef{ID: "cmp_1"}}
+		held := []Assignment(nil)
+		for i := range n {
+			c.Tests = append(c.Tests, testOf(fmt.Sprintf("test_%d", i), 10000, 50, 50))
+			held = append(held, Assignment{fmt.Sprintf("cmp_1/test_%d", i), "1"})
+		}
+		b.Run(fmt.Sprintf("%d tests, drawn", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				c.assign(user, "everyone", nil, noon)
+			}
+		})
+		b.Run(fmt.Sprintf("%d tests, held", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				c.assign(user, "everyone", held, noon)
 			}
 		})
 	}

@@ -304,9 +304,13 @@ func (v *Visit) userCookie(now int64) (*UserCookie, time.Duration) {
 	} else {
 		had = nil
 	}
-	user.Assignments = mergeAssignments(user.Assignments, s.Assignments)
+	drawn := false
+	if !c.holds(user.Assignments, s.Assignments) {
+		user.Assignments = mergeAssignments(user.Assignments, c.sticky(s.Assignments))
+		drawn = had != nil && !sameAssignments(had.Assignments, user.Assignments)
+	}
 	stale := had != nil && !fixed && now-had.RefreshedAt > refreshAfter(lifetime).Milliseconds()
-	if had != nil && !stale && sameAssignments(had.Assignments, user.Assignments) {
+	if had != nil && !stale && !drawn {
 		return nil, 0
 	}
 	if fixed {

@@ -67,6 +67,7 @@ func Identify(in Input) (*Visit, error) {
 	if v.CookiesAllowed {
 		if s := in.Carried.Session; s != nil {
 			v.Session = *s
+			c.forget(&v.Session)
 			v.Session.ConsentRequired = in.Consent.Required
 			if in.Carried.Attribution == nil {
 				// The attribution cookie is gone or was refused, the
@@ -125,7 +126,8 @@ func Identify(in Input) (*Visit, error) {
 }
 
 // Assign gives a new session its segment (empty: none matched), its variants
-// and its landing page. Sessions that go on keep what they have.
+// and its landing page. Sessions that go on keep what they have, as far as the
+// campaign still knows it.
 func (v *Visit) Assign(segment string, now time.Time) {
 	if !v.New {
 		return
