@@ -80,6 +80,9 @@ func (c *call) proveByToken(token, campaignID, userID string) error {
 	if h == nil {
 		return refuse(http.StatusForbidden, "unknown_campaign", "the token's campaign is none of this server")
 	}
+	if !c.ring.VerifyUserID(s.UserID, h.campaign.WorkspaceID) {
+		return invalidSession() // the user-id key was revoked
+	}
 	if campaignID != "" && campaignID != s.Campaign.ID {
 		return refuse(http.StatusForbidden, "campaign_mismatch", "%v", sessionctx.ErrCampaignMismatch)
 	}
