@@ -24,6 +24,8 @@ type metrics struct {
 	storeFails prometheus.Counter
 	rowsLost   prometheus.Counter
 
+	keyRingFails prometheus.Counter
+
 	committed   prometheus.Counter
 	commitTime  prometheus.Histogram
 	delivered   *prometheus.CounterVec
@@ -52,6 +54,8 @@ func newMetrics() *metrics {
 		storeFails: counter("store_errors_total", "Calls that the store did not answer."),
 		rowsLost:   counter("page_rows_lost_total", "Rows of pages that could not be handed to the outbox."),
 
+		keyRingFails: counter("key_ring_errors_total", "Attempts to read, make, rotate or prune the key ring that failed."),
+
 		committed: counter("outbox_committed_rows_total", "Rows made durable."),
 		commitTime: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    metricsPrefix + "outbox_commit_seconds",
@@ -78,7 +82,7 @@ func registerMetrics(ctx caddy.Context) *metrics {
 		return m
 	}
 	for _, c := range []prometheus.Collector{
-		m.pages, m.answers, m.renewals, m.storeFails, m.rowsLost, m.committed, m.commitTime,
+		m.pages, m.answers, m.renewals, m.storeFails, m.rowsLost, m.keyRingFails, m.committed, m.commitTime,
 		m.delivered, m.quarantined, m.retried, m.dead, m.dropped, m.failing,
 	} {
 		var already prometheus.AlreadyRegisteredError

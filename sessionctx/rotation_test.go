@@ -89,7 +89,6 @@ func TestPruneKeepsWhatMayLive(t *testing.T) {
 	}
 }
 
-
 // The longest-lived thing that a key makes is a user cookie of 400 days.
 func TestARetiredKeyVerifiesAsLongAsAUserCookieMayLive(t *testing.T) {
 	c := testCampaign()
@@ -174,7 +173,7 @@ func TestUserKeysAreBounded(t *testing.T) {
 	if !errors.Is(err, ErrTooManyKeys) || !strings.Contains(err.Error(), "revoke") {
 		t.Errorf("one more: %v", err)
 	}
-	if _, err = ring.Prune(now + KeepRetired).Rotate(seeded(99), UserKeys, now+KeepRetired); err != nil {
+	if _, err = ring.Prune(now+KeepRetired).Rotate(seeded(99), UserKeys, now+KeepRetired); err != nil {
 		t.Errorf("when the oldest are gone: %v", err)
 	}
 }
