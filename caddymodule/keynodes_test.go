@@ -92,7 +92,7 @@ func (n *keyNode) refuses(m made) string {
 			out = append(out, what)
 		}
 	}
-	_, ok := ring.VerifySessionID(m.session.ID, keysCampaign.CampaignRef, m.session.UserID, now)
+	_, ok := ring.VerifySessionID(m.session.ID, keysCampaign.CampaignRef, m.session.UserID, n.clock.UnixMilli())
 	add(ok, "session id")
 	add(ring.VerifyUserID(m.session.UserID, "ws_1"), "user id")
 	s, err := ring.OpenToken(m.token)
@@ -156,8 +156,7 @@ func TestNodesNeverRefuseEachOthersThroughRotations(t *testing.T) {
 			if a.ring.Load().Equal(start) || len(a.ring.Load().List(sessionctx.SessionKeys, 0)) != 3 || len(a.ring.Load().List(sessionctx.UserKeys, 0)) != 2 {
 				t.Error("the keys did not change as this test means them to")
 			}
-			// What was made before all that is taken still, but for session
-			// cookies, which have ended.
+			// What was made before all that is taken still.
 			for _, m := range before {
 				for _, n := range nodes {
 					if why := n.refuses(m); why != "" {

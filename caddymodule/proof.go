@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -65,7 +66,7 @@ func (c *call) findSession(sessionID string) error {
 	if c.proveByCookie(handlers, sessionID, userID) {
 		return nil
 	}
-	if sessionID == "" {
+	if !sessionctx.IsID(sessionID) {
 		return invalidSession()
 	}
 	return c.proveByIDs(handlers, sessionID, campaignID, userID)
@@ -178,8 +179,9 @@ func (c *call) proveByIDs(handlers []*Handler, sessionID, campaignID, userID str
 		}
 		return c.take(h, *state, proofIDs)
 	}
-	// Say what we can about why, if the session is one that we know.
-	if state == nil {
+	// Say what we can about why, if the session is one that we know. Made-up
+	// ids are worth no look-up.
+	if state == nil && slices.ContainsFunc(handlers, func(h *Handler) bool { return c.ring.VerifyUserID(userID, h.campaign.WorkspaceID) }) {
 		state, _ = c.state(sessionID)
 	}
 	switch {

@@ -58,6 +58,13 @@ func parseID(s string) (u id, ok bool) {
 // wellFormed reports whether version and variant are those of our ids.
 func (u *id) wellFormed() bool { return u[6]>>4 == 8 && u[8]>>6 == 2 }
 
+// IsID reports whether the text has the form of our ids: what hasn't is worth
+// no look-up.
+func IsID(s string) bool {
+	_, ok := parseID(s)
+	return ok
+}
+
 // unhex returns the value of a lower-case hexadecimal digit, 255 for others:
 // one id has one spelling.
 func unhex(c byte) byte {
