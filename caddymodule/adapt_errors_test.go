@@ -496,7 +496,7 @@ outbox {
 }`, "overflow has one argument too many: 'drop_oldest', at Caddyfile:4"},
 	{"an unknown option of keys", `keys {
 	every 30d
-}`, "unknown option 'every' in keys: known are rotate, at Caddyfile:4"},
+}`, "unknown option 'every' in keys: known are reread, rotate, at Caddyfile:4"},
 	{"one too many: keys", "keys 30d", "keys has one argument too many: '30d', at Caddyfile:3"},
 	{"one too many: rotate", `keys {
 	rotate 30d 60d
@@ -507,6 +507,15 @@ outbox {
 	{"rotate that is too short", `keys {
 	rotate 30m
 }`, "keys rotate 30m is less than 1h: nodes need time to learn of a new key, at Caddyfile:4"},
+	{"reread that is too long", `keys {
+	reread 10m
+}`, "keys reread 10m is not from 1s to 5m: nodes have 10m to learn of a new key, at Caddyfile:4"},
+	{"reread that is too short", `keys {
+	reread 10ms
+}`, "keys reread 10ms is not from 1s to 5m: nodes have 10m to learn of a new key, at Caddyfile:4"},
+	{"reread twice as much", `keys {
+	reread 10s 20s
+}`, "reread has one argument too many: '20s', at Caddyfile:4"},
 }
 
 var wholeMistakes = []mistake{

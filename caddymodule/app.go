@@ -89,6 +89,10 @@ type Outbox struct {
 type Keys struct {
 	// How often a new key is made. Default: 30d; at least 1h.
 	Rotate caddy.Duration `json:"rotate,omitempty"`
+	// How often this node looks for a ring that another node has changed: so
+	// long it goes on with a key that was revoked there. Default: 1m; 1s to
+	// 5m.
+	Reread caddy.Duration `json:"reread,omitempty"`
 }
 
 // Store is a guest in the namespace session_context.stores.
@@ -146,14 +150,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("outbox: %w", err)
 	}
 
-	rotate := 30 * 24 * time.Hour
-	if a.Keys != nil && a.Keys.Rotate != 0 {
-		rotate = time.Duration(a.Keys.Rotate)
-	}
-	if err := checkRotate(rotate); err != nil {
+	rotate, reread, err := a.Keys.values()
+	if err != nil {
 		return err
 	}
-	a.ring = newKeyRing(ctx.Storage(), rotate, a.log.Named("keys"))
+	a.ring = newKeyRing(ctx.Storage(), rotate, reread, a.log.Named("keys"))
 	a.dayKeys = newDayKeys(ctx.Storage(), a.log.Named("keys"))
 
 	if err := a.loadGuests(ctx); err != nil {

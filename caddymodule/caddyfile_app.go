@@ -27,6 +27,7 @@ func init() {
 //		}
 //		keys {
 //			rotate   <duration>
+//			reread   <duration>
 //		}
 //		geo       <module> …
 //	}
@@ -69,15 +70,21 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			if err := kb.end("keys"); err != nil {
 				return err
 			}
-			return kb.read(map[string]option{"rotate": func() error {
-				if err := kb.duration(&app.Keys.Rotate)(); err != nil {
-					return err
+			checked := func(to *caddy.Duration, check func(time.Duration) error) option {
+				return func() error {
+					if err := kb.duration(to)(); err != nil {
+						return err
+					}
+					if err := check(time.Duration(*to)); err != nil {
+						return d.WrapErr(err)
+					}
+					return nil
 				}
-				if err := checkRotate(time.Duration(app.Keys.Rotate)); err != nil {
-					return d.WrapErr(err)
-				}
-				return nil
-			}})
+			}
+			return kb.read(map[string]option{
+				"rotate": checked(&app.Keys.Rotate, checkRotate),
+				"reread": checked(&app.Keys.Reread, checkReread),
+			})
 		},
 	}, "sink", "geo")
 	if err != nil {

@@ -499,6 +499,29 @@ func checkRotate(d time.Duration) error {
 	return nil
 }
 
+// checkReread wants every node to have read a new key long before its use.
+func checkReread(d time.Duration) error {
+	if d < time.Second || d > 5*time.Minute {
+		return fmt.Errorf("keys reread %s is not from 1s to 5m: nodes have 10m to learn of a new key", shortDuration(d))
+	}
+	return nil
+}
+
+// values are the keys' times with their defaults; k may be nil.
+func (k *Keys) values() (rotate, reread time.Duration, err error) {
+	rotate, reread = defaultRotate, defaultReread
+	if k != nil && k.Rotate != 0 {
+		rotate = time.Duration(k.Rotate)
+	}
+	if k != nil && k.Reread != 0 {
+		reread = time.Duration(k.Reread)
+	}
+	if err := checkRotate(rotate); err != nil {
+		return 0, 0, err
+	}
+	return rotate, reread, checkReread(reread)
+}
+
 // choice returns the value or, if it is empty, the first of the known ones.
 func choice(option, value string, known ...string) (string, error) {
 	if value == "" {

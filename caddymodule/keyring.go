@@ -1,12 +1,12 @@
 package caddymodule
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,15 +17,20 @@ import (
 
 const (
 	// ringKey is where the ring lies in Caddy's storage, ringLock the lock
-	// that is held while it is made or rotated.
+	// that is held while it is made or changed.
 	ringKey  = "session_context/keys.json"
 	ringLock = "session_context_keys"
 
 	// ringPatience is how long a page waits for the ring after a start,
 	// before it goes out untouched.
 	ringPatience = 250 * time.Millisecond
-	ringReread   = time.Minute
-	ringKeep     = 400 * 24 * time.Hour // browsers keep no cookie longer
+	// ringLockPatience is how long the lock is waited for. Caddy's file
+	// storage takes 10 s to see that who held it is dead; other storages may
+	// never see it, and the ring has to be re-read all the same.
+	ringLockPatience = 30 * time.Second
+
+	defaultRotate = 30 * 24 * time.Hour
+	defaultReread = time.Minute
 )
 
 // storage is what of Caddy's storage the ring needs.
@@ -40,19 +45,35 @@ type storage interface {
 // made under one only if it is missing: a lock that a killed process left
 // behind would cost every start seconds.
 type keyRing struct {
-	storage storage
-	rotate  time.Duration
-	now     func() time.Time
-	log     *zap.Logger
+	storage        storage
+	rotate, reread time.Duration
+	now            func() time.Time
+	log            *zap.Logger
 
 	ring  atomic.Pointer[sessionctx.Ring]
-	ready chan struct{}
-	once  sync.Once
-	down  atomic.Bool // the last attempt to read failed
+	ready chan struct{} // closed when there is a ring
+	state atomic.Pointer[ringState]
+
+	// turn is held by who reads storage and sets the ring, so that what was
+	// read later isn't replaced by what was read earlier. What follows is
+	// the holder's.
+	turn chan struct{}
+	raw  []byte // what the ring was read from
 }
 
-func newKeyRing(s storage, rotate time.Duration, log *zap.Logger) *keyRing {
-	return &keyRing{storage: s, rotate: rotate, now: time.Now, log: log, ready: make(chan struct{})}
+// ringState says how re-reading goes.
+type ringState struct {
+	readAt time.Time // when storage was last read; zero: never
+	err    error     // why it or a change failed at the last attempt
+}
+
+func newKeyRing(s storage, rotate, reread time.Duration, log *zap.Logger) *keyRing {
+	k := &keyRing{
+		storage: s, rotate: rotate, reread: reread, now: time.Now, log: log,
+		ready: make(chan struct{}), turn: make(chan struct{}, 1),
+	}
+	k.state.Store(&ringState{})
+	return k
 }
 
 // current returns the ring, or nil if it isn't there within patience.
@@ -70,26 +91,28 @@ func (k *keyRing) current(ctx context.Context, patience time.Duration) *sessionc
 	return k.ring.Load()
 }
 
-// run loads or makes the ring, then re-reads it every minute and rotates it
+// run loads or makes the ring, then re-reads it every so often and rotates it
 // when that is due, until ctx ends. Requests never make it read.
 func (k *keyRing) run(ctx context.Context) {
 	wait := 100 * time.Millisecond
 	for {
+		failedBefore := k.state.Load().err != nil
 		err := k.refresh(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
-			if k.down.Swap(false) {
-				k.log.Info("key ring can be read again")
+			if failedBefore {
+				k.log.Info("key ring is in order again")
 			}
-			wait = ringReread
+			wait = k.reread
 		default:
-			if !k.down.Swap(true) {
-				k.log.Error("key ring can't be read or made: pages go out without context until it can; what was read before stays in use",
+			theMetrics.keyRingFails.Inc()
+			if !failedBefore {
+				k.log.Error("key ring can't be read, made or rotated: what was read before stays in use; as long as there is nothing, pages go out without context",
 					zap.String("storage_key", ringKey), zap.Error(err))
 			}
-			wait = min(2*wait, ringReread)
+			wait = min(2*wait, k.reread)
 		}
 		t := time.NewTimer(wait)
 		select {
@@ -101,60 +124,117 @@ func (k *keyRing) run(ctx context.Context) {
 	}
 }
 
-// refresh reads the ring, makes it if there is none and rotates it if it is
-// time.
+// refresh reads the ring, makes it if there is none, and rotates and prunes
+// it if it is time.
 func (k *keyRing) refresh(ctx context.Context) error {
-	ring, err := k.load(ctx)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		ring, err = k.change(ctx, func(r *sessionctx.Ring) (*sessionctx.Ring, error) {
-			if r != nil {
-				return r, nil // another node was faster
-			}
-			k.log.Info("making a key ring", zap.String("storage_key", ringKey))
-			return sessionctx.NewRing(rand.Reader, k.now().UnixMilli())
-		})
-	case err == nil && k.due(ring):
-		ring, err = k.change(ctx, func(r *sessionctx.Ring) (*sessionctx.Ring, error) {
-			if r == nil || !k.due(r) {
-				return r, nil
-			}
-			now := k.now().UnixMilli()
-			k.log.Info("rotating keys by schedule", zap.Duration("every", k.rotate))
-			r, err := r.Rotate(rand.Reader, now)
-			if err != nil {
-				return nil, err
-			}
-			return r.Prune(now, ringKeep.Milliseconds()), nil
-		})
+	if err := k.take(ctx); err != nil {
+		return err
 	}
+	defer k.giveBack()
+	err := k.read(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = k.change(ctx, k.makeOrRestore)
+	}
+	if ring := k.ring.Load(); err == nil && k.tend(ring) {
+		// What was read is in use by now, whatever becomes of this.
+		err = k.change(ctx, k.rotateAndPrune)
+	}
+	k.state.Store(&ringState{readAt: k.state.Load().readAt, err: err})
+	return err
+}
+
+func (k *keyRing) take(ctx context.Context) error {
+	select {
+	case k.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (k *keyRing) giveBack() { <-k.turn }
+
+// read takes the ring in storage into use.
+func (k *keyRing) read(ctx context.Context) error {
+	b, ring, err := k.load(ctx)
 	if err != nil {
 		return err
 	}
-	if !ring.Equal(k.ring.Load()) {
-		k.ring.Store(ring)
-	}
-	k.once.Do(func() { close(k.ready) })
+	k.use(b, ring)
 	return nil
+}
+
+func (k *keyRing) load(ctx context.Context) ([]byte, *sessionctx.Ring, error) {
+	b, err := k.storage.Load(ctx, ringKey)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading key ring from storage: %w", err)
+	}
+	if ring := k.ring.Load(); ring != nil && bytes.Equal(b, k.raw) {
+		return b, ring, nil
+	}
+	ring, err := sessionctx.ParseRing(b)
+	return b, ring, err
+}
+
+// use takes a ring into use that storage holds as b.
+func (k *keyRing) use(b []byte, ring *sessionctx.Ring) {
+	k.raw = b
+	k.state.Store(&ringState{readAt: k.now(), err: k.state.Load().err})
+	if k.ring.Swap(ring) == nil {
+		close(k.ready)
+	}
+}
+
+// tend reports whether the ring is to be rotated or pruned.
+func (k *keyRing) tend(r *sessionctx.Ring) bool {
+	return k.due(r) || r.Prune(k.now().UnixMilli()) != r
 }
 
 func (k *keyRing) due(r *sessionctx.Ring) bool {
 	return k.now().UnixMilli()-r.NewestKeyAt() > k.rotate.Milliseconds()
 }
 
-func (k *keyRing) load(ctx context.Context) (*sessionctx.Ring, error) {
-	b, err := k.storage.Load(ctx, ringKey)
-	if err != nil {
-		return nil, fmt.Errorf("reading key ring from storage: %w", err)
+// makeOrRestore is the ring where storage has none: a new one or, where one
+// was in use until now, that one again. Else whichever node came first would
+// make all visitors new.
+func (k *keyRing) makeOrRestore(r *sessionctx.Ring) (*sessionctx.Ring, error) {
+	if r != nil {
+		return r, nil // another node was faster
 	}
-	return sessionctx.ParseRing(b)
+	if had := k.ring.Load(); had != nil {
+		k.log.Warn("key ring is gone from storage: the one in use is written back", zap.String("storage_key", ringKey))
+		return had, nil
+	}
+	k.log.Info("making a key ring", zap.String("storage_key", ringKey))
+	return sessionctx.NewRing(rand.Reader, k.now().UnixMilli())
 }
 
-// change edits the ring under the storage's lock. edit gets nil if there is
-// no ring yet; returning what it got leaves storage alone.
-func (k *keyRing) change(ctx context.Context, edit func(*sessionctx.Ring) (*sessionctx.Ring, error)) (*sessionctx.Ring, error) {
-	if err := k.storage.Lock(ctx, ringLock); err != nil {
-		return nil, fmt.Errorf("locking key ring in storage: %w", err)
+func (k *keyRing) rotateAndPrune(r *sessionctx.Ring) (*sessionctx.Ring, error) {
+	if r == nil {
+		return nil, errNoRing
+	}
+	now := k.now().UnixMilli()
+	if k.due(r) {
+		k.log.Info("rotating keys by schedule", zap.Duration("every", k.rotate))
+		next, err := r.Rotate(rand.Reader, sessionctx.SessionKeys, now)
+		if err != nil {
+			return nil, err
+		}
+		r = next
+	}
+	return r.Prune(now), nil
+}
+
+var errNoRing = errors.New("key ring is gone from storage: it is made or written back within a minute; try again")
+
+// change edits the ring under the storage's lock and takes the result into
+// use. edit gets nil if there is no ring; returning what it got leaves storage
+// alone. The caller holds the turn.
+func (k *keyRing) change(ctx context.Context, edit func(*sessionctx.Ring) (*sessionctx.Ring, error)) error {
+	patient, cancel := context.WithTimeout(ctx, ringLockPatience)
+	defer cancel()
+	if err := k.storage.Lock(patient, ringLock); err != nil {
+		return fmt.Errorf("locking key ring in storage: %w", err)
 	}
 	defer func() {
 		// The context may be over; the lock has to go all the same.
@@ -162,20 +242,22 @@ func (k *keyRing) change(ctx context.Context, edit func(*sessionctx.Ring) (*sess
 			k.log.Warn("key ring's lock in storage could not be released", zap.Error(err))
 		}
 	}()
-	before, err := k.load(ctx)
+	b, before, err := k.load(ctx)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return err
 	}
 	after, err := edit(before)
-	if err != nil || after == before {
-		return after, err
-	}
-	b, err := after.Marshal()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := k.storage.Store(ctx, ringKey, b); err != nil {
-		return nil, fmt.Errorf("writing key ring to storage: %w", err)
+	if after != before {
+		if b, err = after.Marshal(); err != nil {
+			return err
+		}
+		if err := k.storage.Store(ctx, ringKey, b); err != nil {
+			return fmt.Errorf("writing key ring to storage: %w", err)
+		}
 	}
-	return after, nil
+	k.use(b, after)
+	return nil
 }

@@ -21,11 +21,20 @@ type memoryStorage struct {
 	mu     sync.Mutex
 	values map[string][]byte
 	writes int
+	reads  int
 	locks  int
 	fail   error
+	dead   bool // the lock is held by a process that died
 }
 
-func (m *memoryStorage) Lock(context.Context, string) error {
+func (m *memoryStorage) Lock(ctx context.Context, _ string) error {
+	m.mu.Lock()
+	dead := m.dead
+	m.mu.Unlock()
+	if dead {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	m.lock.Lock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -41,6 +50,7 @@ func (m *memoryStorage) Unlock(context.Context, string) error {
 func (m *memoryStorage) Load(_ context.Context, key string) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.reads++
 	if m.fail != nil {
 		return nil, m.fail
 	}
@@ -65,7 +75,7 @@ func (m *memoryStorage) Store(_ context.Context, key string, value []byte) error
 func newMemoryStorage() *memoryStorage { return &memoryStorage{values: map[string][]byte{}} }
 
 func testRing(m *memoryStorage, now func() time.Time) *keyRing {
-	k := newKeyRing(m, 30*24*time.Hour, zap.NewNop())
+	k := newKeyRing(m, 30*24*time.Hour, defaultReread, zap.NewNop())
 	k.now = now
 	return k
 }
@@ -109,6 +119,18 @@ func TestARingThatIsThereIsReadWithoutTheLock(t *testing.T) {
 	}
 }
 
+// broken are ring files that can't be read, by name; good is one that can.
+func broken(good []byte) map[string][]byte {
+	return map[string][]byte{
+		"half-written":        good[:len(good)/2],
+		"empty":               {},
+		"zeros":               make([]byte, len(good)),
+		"a later version":     bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 2`), 1),
+		"without its version": bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 0`), 1),
+		"without keys":        []byte(`{"version": 1}`),
+	}
+}
+
 func TestAnUnreadableRingLeavesTheOneInMemory(t *testing.T) {
 	m := newMemoryStorage()
 	k := testRing(m, at(noon))
@@ -117,26 +139,171 @@ func TestAnUnreadableRingLeavesTheOneInMemory(t *testing.T) {
 	}
 	had := k.ring.Load()
 	good := m.values[ringKey]
-	for name, breakIt := range map[string]func(){
-		"half-written":      func() { m.values[ringKey] = good[:len(good)/2] },
-		"empty":             func() { m.values[ringKey] = nil },
-		"storage is broken": func() { m.fail = errors.New("no disk") },
-	} {
+	states := broken(good)
+	states["storage is broken"] = nil
+	for name, bad := range states {
 		t.Run(name, func(t *testing.T) {
-			breakIt()
+			m.values[ringKey] = bad
+			if bad == nil {
+				m.fail = errors.New("no disk")
+			}
 			if err := k.refresh(t.Context()); err == nil {
 				t.Error("nothing was reported")
 			}
 			if k.ring.Load() != had {
 				t.Error("the ring in memory is gone")
 			}
+			if l, ok := k.list(); !ok || l.Trouble == "" || len(l.Keys) != 1 {
+				t.Errorf("operators see %+v", l)
+			}
+			for _, o := range []keyOrder{{}, {Revoke: true}} {
+				if err := k.obey(t.Context(), o); err == nil {
+					t.Error("a command changed a ring that can't be read")
+				}
+			}
 			if m.writes != 1 {
 				t.Error("a ring that can't be read was replaced")
 			}
 			m.fail = nil
 			m.values[ringKey] = good
+			if err := k.refresh(t.Context()); err != nil || k.ring.Load() != had {
+				t.Errorf("repaired: %v", err)
+			}
+			if l, _ := k.list(); l.Trouble != "" {
+				t.Errorf("repaired, but operators see %q", l.Trouble)
+			}
 		})
 	}
+}
+
+func TestAStartWithAnUnreadableRingHealsWhenItIsRepaired(t *testing.T) {
+	m := newMemoryStorage()
+	if err := testRing(m, at(noon)).refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	good := m.values[ringKey]
+	for name, bad := range broken(good) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMemoryStorage()
+				m.values[ringKey] = bad
+				k := testRing(m, at(noon))
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() { k.run(ctx); close(done) }()
+				if r := k.current(t.Context(), time.Hour); r != nil {
+					t.Error("a ring came from a file that can't be read")
+				}
+				if _, ok := k.list(); ok {
+					t.Error("operators are shown a ring")
+				}
+				if m.writes != 0 {
+					t.Error("the file was replaced")
+				}
+				m.mu.Lock()
+				m.values[ringKey] = good
+				m.mu.Unlock()
+				if r := k.current(t.Context(), 2*defaultReread); r == nil {
+					t.Error("the repaired ring is not read")
+				}
+				cancel()
+				<-done
+			})
+		})
+	}
+}
+
+func TestARingThatVanishedIsWrittenBack(t *testing.T) {
+	m := newMemoryStorage()
+	k, other := testRing(m, at(noon)), testRing(m, at(noon))
+	for _, n := range []*keyRing{k, other} {
+		if err := n.refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good := m.values[ringKey]
+	delete(m.values, ringKey)
+	if err := k.obey(t.Context(), keyOrder{}); !errors.Is(err, errNoRing) {
+		t.Errorf("a command meanwhile: %v", err)
+	}
+	for _, n := range []*keyRing{k, other} {
+		if err := n.refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(m.values[ringKey], good) || m.writes != 2 {
+		t.Errorf("the ring in storage is another one, after %d writes", m.writes)
+	}
+	fresh := testRing(m, at(noon))
+	if err := fresh.refresh(t.Context()); err != nil || !fresh.ring.Load().Equal(k.ring.Load()) {
+		t.Errorf("a node that starts then has another ring: %v", err)
+	}
+}
+
+// A lock that its holder can't release any more, in a storage that doesn't see
+// that, stops rotation and nothing else.
+func TestALockHeldByADeadProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemoryStorage()
+		began := time.Now()
+		if err := testRing(m, at(began)).refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.dead = true
+		late := began.Add(31 * 24 * time.Hour) // rotation is due
+		k := testRing(m, at(late))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { k.run(ctx); close(done) }()
+		before := k.current(t.Context(), time.Millisecond)
+		if before == nil {
+			t.Fatal("a start waits for the lock of a ring that is there")
+		}
+		if err := k.obey(t.Context(), keyOrder{}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a command: %v", err)
+		}
+		// What another node wrote is read all the same.
+		m.mu.Lock()
+		m.dead = false
+		m.mu.Unlock()
+		other := testRing(m, at(late))
+		if err := other.refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.mu.Lock()
+		m.dead = true
+		m.mu.Unlock()
+		time.Sleep(2*defaultReread + ringLockPatience)
+		if !k.ring.Load().Equal(other.ring.Load()) {
+			t.Error("the ring is no longer re-read")
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestAStartWithoutARingWaitsForADeadLockInTheBackground(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemoryStorage()
+		m.dead = true
+		k := testRing(m, at(noon))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { k.run(ctx); close(done) }()
+		began := time.Now()
+		if r := k.current(t.Context(), ringPatience); r != nil || time.Since(began) != ringPatience {
+			t.Errorf("a page waited %v", time.Since(began))
+		}
+		time.Sleep(10 * time.Minute)
+		m.mu.Lock()
+		m.dead = false
+		m.mu.Unlock()
+		if r := k.current(t.Context(), ringLockPatience+2*defaultReread); r == nil {
+			t.Error("no ring though the lock is free")
+		}
+		cancel()
+		<-done
+	})
 }
 
 func TestRotationBySchedule(t *testing.T) {
@@ -186,7 +353,7 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
 		m := newMemoryStorage()
 		m.fail = errors.New("no disk")
-		k := newKeyRing(m, time.Hour, zap.New(core))
+		k := newKeyRing(m, time.Hour, defaultReread, zap.New(core))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { k.run(ctx); close(done) }()
@@ -194,15 +361,15 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 		m.mu.Lock()
 		m.fail = nil
 		m.mu.Unlock()
-		if r := k.current(t.Context(), 2*ringReread); r == nil {
+		if r := k.current(t.Context(), 2*defaultReread); r == nil {
 			t.Error("the ring did not come back")
 		}
 		cancel()
 		<-done
-		if n := logs.FilterMessageSnippet("can't be read or made").Len(); n != 1 {
+		if n := logs.FilterMessageSnippet("can't be read, made or rotated").Len(); n != 1 {
 			t.Errorf("%d lines about it", n)
 		}
-		if n := logs.FilterMessageSnippet("can be read again").Len(); n != 1 {
+		if n := logs.FilterMessageSnippet("in order again").Len(); n != 1 {
 			t.Errorf("%d lines about its end", n)
 		}
 	})

@@ -29,6 +29,8 @@ type metrics struct {
 	abSessions *prometheus.CounterVec
 	abRatio    *prometheus.GaugeVec
 
+	keyRingFails prometheus.Counter
+
 	committed   prometheus.Counter
 	commitTime  prometheus.Histogram
 	delivered   *prometheus.CounterVec
@@ -66,6 +68,8 @@ func newMetrics() *metrics {
 			Help: "How likely it is at most that a test whose visitors are split as its weights say ever looks as bad as this one did, counted at the page or at the script's first sign of life.",
 		}, []string{"campaign", "test", "at"}),
 
+		keyRingFails: counter("key_ring_errors_total", "Attempts to read, make, rotate or prune the key ring that failed."),
+
 		committed: counter("outbox_committed_rows_total", "Rows made durable."),
 		commitTime: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    metricsPrefix + "outbox_commit_seconds",
@@ -92,7 +96,7 @@ func registerMetrics(ctx caddy.Context) *metrics {
 		return m
 	}
 	for _, c := range []prometheus.Collector{
-		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.committed, m.commitTime,
+		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.committed, m.commitTime,
 		m.delivered, m.quarantined, m.retried, m.dead, m.dropped, m.failing,
 	} {
 		var already prometheus.AlreadyRegisteredError

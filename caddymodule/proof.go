@@ -70,7 +70,7 @@ func (c *call) findSession(sessionID string) error {
 	if c.proveByCookie(handlers, sessionID, userID) {
 		return nil
 	}
-	if sessionID == "" {
+	if !sessionctx.IsID(sessionID) {
 		return invalidSession()
 	}
 	return c.proveByIDs(handlers, sessionID, campaignID, userID)
@@ -84,6 +84,9 @@ func (c *call) proveByToken(token, campaignID, userID string) error {
 	h := c.app.handler(s.Campaign)
 	if h == nil {
 		return refuse(http.StatusForbidden, "unknown_campaign", "the token's campaign is none of this server")
+	}
+	if !c.ring.VerifyUserID(s.UserID, h.campaign.WorkspaceID) {
+		return invalidSession() // the user-id key was revoked
 	}
 	if campaignID != "" && campaignID != s.Campaign.ID {
 		return refuse(http.StatusForbidden, "campaign_mismatch", "%v", sessionctx.ErrCampaignMismatch)
@@ -198,8 +201,9 @@ func (c *call) proveByIDs(handlers []*Handler, sessionID, campaignID, userID str
 		}
 		return c.take(h, *state, proofIDs)
 	}
-	// Say what we can about why, if the session is one that we know.
-	if state == nil {
+	// Say what we can about why, if the session is one that we know. Made-up
+	// ids are worth no look-up.
+	if state == nil && slices.ContainsFunc(handlers, func(h *Handler) bool { return c.ring.VerifyUserID(userID, h.campaign.WorkspaceID) }) {
 		state, _ = c.state(sessionID)
 	}
 	switch {

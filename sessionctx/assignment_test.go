@@ -21,7 +21,7 @@ func userIDs(tb testing.TB, n int) []string {
 	random := seeded(42)
 	out := make([]string, n)
 	for i := range out {
-		s, err := ring.NewUserID(random, "ws_1")
+		s, err := ring.NewUserID(random, noonMS, "ws_1")
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -34,7 +34,7 @@ func BenchmarkID(b *testing.B) {
 	b.Run("mint user and session", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			u, _ := ring.NewUserID(rand.Reader, c.WorkspaceID)
+			u, _ := ring.NewUserID(rand.Reader, noonMS, c.WorkspaceID)
 			if _, err := ring.NewSessionID(rand.Reader, noonMS, c.CampaignRef, u); err != nil {
 				b.Fatal(err)
 			}

@@ -117,6 +117,11 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 		}
 	}
 	got.Reference = ParseReferenceConsent(reference)
+	// A session of a user id whose key was revoked is none. Where a user
+	// cookie is there, its own id has been verified.
+	if got.User == nil && got.Session != nil && !r.VerifyUserID(got.Session.UserID, c.WorkspaceID) {
+		got.Session = nil
+	}
 	// Cookies of different users are a torn set; the user cookie is the one
 	// that lasts.
 	if got.User != nil {

@@ -409,7 +409,7 @@ func TestACookieThatDoesNotVerifyCountsAsAbsent(t *testing.T) {
 		{"one cookie's value in another", swapped, c, false, false, false},
 		{"another campaign's session and attribution", rename(jar, c, neighbour), neighbour, true, false, false},
 		{"production's session and attribution in preview", rename(jar, c, preview), preview, true, false, false},
-		{"another workspace's user", rename(jar, c, elsewhere), elsewhere, false, true, true},
+		{"another workspace's user, and his session", rename(jar, c, elsewhere), elsewhere, false, false, true},
 		{"attribution beyond the window", jar, func() *Campaign { c := *c; c.AttributionWindow = -1 * time.Hour; return &c }(), true, true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -60,7 +60,7 @@ func testRing(tb testing.TB, seed uint64) *Ring {
 
 func rotated(tb testing.TB, r *Ring, seed uint64, now int64) *Ring {
 	tb.Helper()
-	next, err := r.Rotate(seeded(seed), now)
+	next, err := r.Rotate(seeded(seed), SessionKeys, now)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func rotated(tb testing.TB, r *Ring, seed uint64, now int64) *Ring {
 
 func newUserID(tb testing.TB, r *Ring, seed uint64, workspace string) string {
 	tb.Helper()
-	s, err := r.NewUserID(seeded(seed), workspace)
+	s, err := r.NewUserID(seeded(seed), noonMS, workspace)
 	if err != nil {
 		tb.Fatal(err)
 	}

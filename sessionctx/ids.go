@@ -58,6 +58,13 @@ func parseID(s string) (u id, ok bool) {
 // wellFormed reports whether version and variant are those of our ids.
 func (u *id) wellFormed() bool { return u[6]>>4 == 8 && u[8]>>6 == 2 }
 
+// IsID reports whether the text has the form of our ids: what hasn't is worth
+// no look-up.
+func IsID(s string) bool {
+	_, ok := parseID(s)
+	return ok
+}
+
 // unhex is the value of a lower-case hexadecimal digit, 255 for others: one id
 // has one spelling.
 var unhex = func() (table [256]byte) {
@@ -148,26 +155,27 @@ const (
 	macSession = "session"
 )
 
-// NewUserID makes a user id of the workspace. Its error is the random
-// source's.
-func (r *Ring) NewUserID(random io.Reader, workspace string) (string, error) {
+// NewUserID makes a user id of the workspace with the key in force at now
+// (Unix ms). Its error is the random source's.
+func (r *Ring) NewUserID(random io.Reader, now int64, workspace string) (string, error) {
 	var u id
 	if _, err := io.ReadFull(random, u[:idHeadLen]); err != nil {
 		return "", fmt.Errorf("reading randomness for a user id: %w", err)
 	}
 	u.setVersion()
-	r.user[len(r.user)-1].ids.sign(&u, macUser, workspace)
+	r.user[inForce(r.user, now)].ids.sign(&u, macUser, workspace)
 	return u.String(), nil
 }
 
 // VerifyUserID reports whether the id is one that this ring made for the
-// workspace. It makes no look-up and tries the three newest keys at most.
+// workspace. It makes no look-up. A user id doesn't tell when it was made, so
+// each user-id key is tried, the newest first; there are MaxUserKeys at most.
 func (r *Ring) VerifyUserID(s, workspace string) bool {
 	u, ok := parseID(s)
 	if !ok {
 		return false
 	}
-	for i := len(r.user) - 1; i >= 0 && i >= len(r.user)-3; i-- {
+	for i := len(r.user) - 1; i >= 0; i-- {
 		if r.user[i].ids.verify(&u, macUser, workspace) {
 			return true
 		}
@@ -222,7 +230,7 @@ func (r *Ring) VerifySessionID(s string, campaign CampaignRef, userID string, no
 	if ms > now+ClockSkew {
 		return 0, false
 	}
-	at := r.indexAt(ms)
+	at := inForce(r.keys, ms)
 	for _, i := range [3]int{at, at + 1, at - 1} {
 		if i < 0 || i >= len(r.keys) {
 			continue

@@ -236,7 +236,7 @@ func TestTheUserIDKeySurvivesRotation(t *testing.T) {
 	user := newUserID(t, ring, 13, "ws_1")
 	for i := range 10 {
 		now := noonMS + int64(i)*30*dayMS
-		ring = rotated(t, ring, uint64(i), now).Prune(now, 40*dayMS)
+		ring = rotated(t, ring, 20+uint64(i), now).Prune(now + KeepRetired - 60*dayMS)
 	}
 	if !ring.VerifyUserID(user, "ws_1") {
 		t.Error("a user id doesn't outlive the rotation of the other keys")
@@ -251,24 +251,14 @@ func TestNoMoreThanThreeKeysAreTried(t *testing.T) {
 	ref := CampaignRef{"cmp_1", Production}
 	user := newUserID(t, ring, 14, "ws_1")
 	at := noonMS + 130*dayMS
-	inForce := ring.indexAt(at)
+	current := inForce(ring.keys, at)
 	for i, k := range ring.keys {
 		u := sessionIDAt(at)
 		u.setVersion()
 		k.ids.sign(&u, macSession, ref.ID, string(ref.Environment), user)
 		_, ok := ring.VerifySessionID(u.String(), ref, user, at)
-		if want := i >= inForce-1 && i <= inForce+1; ok != want {
-			t.Errorf("made with key %d while key %d is in force: taken %v, want %v", i, inForce, ok, want)
-		}
-	}
-
-	many := &Ring{keys: ring.keys, user: ring.keys}
-	for i, k := range many.user {
-		u := id{}
-		u.setVersion()
-		k.ids.sign(&u, macUser, "ws_1")
-		if ok, want := many.VerifyUserID(u.String(), "ws_1"), i >= len(many.user)-3; ok != want {
-			t.Errorf("user id of key %d of %d: taken %v, want %v", i, len(many.user), ok, want)
+		if want := i >= current-1 && i <= current+1; ok != want {
+			t.Errorf("made with key %d while key %d is in force: taken %v, want %v", i, current, ok, want)
 		}
 	}
 }
@@ -276,7 +266,7 @@ func TestNoMoreThanThreeKeysAreTried(t *testing.T) {
 func TestIDsAreNotMadeWithoutRandomness(t *testing.T) {
 	ring := testRing(t, 1)
 	short := bytes.NewReader(make([]byte, 3))
-	if _, err := ring.NewUserID(short, "ws_1"); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := ring.NewUserID(short, noonMS, "ws_1"); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("user id: %v", err)
 	}
 	if _, err := ring.NewSessionID(bytes.NewReader(nil), noonMS, CampaignRef{}, ""); !errors.Is(err, io.EOF) {
@@ -302,6 +292,49 @@ func FuzzParseID(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		if u, ok := parseID(s); ok && u.String() != s {
 			t.Errorf("%q is read, but written %q", s, u.String())
+		}
+	})
+}
+
+// No id but those that were made is taken, whatever the bytes.
+func FuzzVerifySessionID(f *testing.F) {
+	ring := rotated(f, rotated(f, testRing(f, 1), 2, noonMS-30*dayMS), 3, noonMS)
+	ref := CampaignRef{"cmp_1", Production}
+	user := newUserID(f, ring, 4, "ws_1")
+	made := map[string]bool{}
+	for i := range int64(4) {
+		s := newSessionID(f, ring, 5, noonMS-i*40*dayMS, ref, user)
+		made[s] = true
+		f.Add(s, "cmp_1", user, noonMS)
+	}
+	f.Add("ffffffff-ffff-8fff-bfff-ffffffffffff", "cmp_1", user, int64(-1))
+	f.Add("", "", "", int64(0))
+	f.Fuzz(func(t *testing.T, s, campaign, u string, now int64) {
+		ms, ok := ring.VerifySessionID(s, CampaignRef{campaign, Production}, u, now)
+		if ok && (!made[s] || campaign != "cmp_1" || u != user || ms > now+ClockSkew) {
+			t.Errorf("%q of campaign %q and user %q was taken at %d", s, campaign, u, now)
+		}
+		if !ok && ms != 0 {
+			t.Errorf("a refused id has the time %d", ms)
+		}
+	})
+}
+
+func FuzzVerifyUserID(f *testing.F) {
+	ring := testRing(f, 1)
+	for i := range uint64(3) {
+		next, err := ring.Rotate(seeded(2+i), UserKeys, noonMS+int64(i)*dayMS)
+		if err != nil {
+			f.Fatal(err)
+		}
+		ring = next
+	}
+	user := newUserID(f, ring, 5, "ws_1")
+	f.Add(user, "ws_1")
+	f.Add("ffffffff-ffff-8fff-bfff-ffffffffffff", "")
+	f.Fuzz(func(t *testing.T, s, workspace string) {
+		if ring.VerifyUserID(s, workspace) && (s != user || workspace != "ws_1") {
+			t.Errorf("%q of workspace %q was taken", s, workspace)
 		}
 	})
 }

@@ -17,21 +17,18 @@ import (
 )
 
 const (
-	// PublishAhead is how long before its first use a key is in the ring,
-	// in ms, so that every node has read it by then.
-	PublishAhead = 10 * 60 * 1000
-
 	ringVersion  = 1
 	secretLen    = 32
 	keyIDLen     = 4 // bytes; twice as many characters
 	keyIDTextLen = 2 * keyIDLen
+	maxNotBefore = 1<<48 - 1 // ms, as many as a session id has room for
 )
 
 // Ring is the set of secrets from which ids, tokens and cookies are made. It
 // is immutable and safe for concurrent use; rotating makes another one.
 type Ring struct {
-	keys []*key // for everything that ages; sorted by notBefore
-	user []*key // for user ids alone: changes only by command
+	keys []*key // for everything that ages; sorted by NotBefore
+	user []*key // for user ids alone: changes only by command; likewise
 }
 
 type key struct {
@@ -77,10 +74,13 @@ func ParseRing(b []byte) (*Ring, error) {
 	if err := json.Unmarshal(b, &f); err != nil {
 		// The text of a syntax error may quote the input, and the input
 		// is secrets.
-		return nil, errors.New("key ring is not valid JSON: it is half-written or damaged; restore it from a backup, or remove it to start with new keys (visitors become new ones)")
+		return nil, errors.New("key ring is not valid JSON: it is half-written or damaged; restore it from a backup, or stop all nodes and remove it to start with new keys (visitors become new ones)")
 	}
 	if f.Version > ringVersion {
 		return nil, fmt.Errorf("key ring has format version %d, this build reads up to %d: upgrade this node", f.Version, ringVersion)
+	}
+	if f.Version < 1 {
+		return nil, fmt.Errorf("key ring has format version %d, versions begin with 1: it is damaged, or another program's file; restore it from a backup", f.Version)
 	}
 	return buildRing(f)
 }
@@ -97,58 +97,26 @@ func (r *Ring) Marshal() ([]byte, error) {
 	return json.MarshalIndent(f, "", "\t")
 }
 
-// Rotate returns a ring with one more key, used from PublishAhead after now.
-// It is the newest one even where a clock was set back since the last.
-func (r *Ring) Rotate(random io.Reader, now int64) (*Ring, error) {
-	k, err := newRingKey(random, max(now+PublishAhead, r.NewestKeyAt()+1))
-	if err != nil {
-		return nil, err
-	}
-	built, err := buildKey(k)
-	if err != nil {
-		return nil, err
-	}
-	return &Ring{keys: append(slices.Clone(r.keys), built), user: r.user}, nil
-}
-
-// Prune returns a ring without the keys whose successor has been in force for
-// longer than keep (ms): nothing made with them can still live.
-func (r *Ring) Prune(now, keep int64) *Ring {
-	first := 0
-	for first+1 < len(r.keys) && r.keys[first+1].secret.NotBefore+keep < now {
-		first++
-	}
-	if first == 0 {
-		return r
-	}
-	return &Ring{keys: slices.Clone(r.keys[first:]), user: r.user}
-}
-
-// NewestKeyAt is when the newest key of the ring comes into force, in Unix
-// ms: rotation by schedule counts from it.
-func (r *Ring) NewestKeyAt() int64 { return r.keys[len(r.keys)-1].secret.NotBefore }
-
 // Equal reports whether both rings hold the same keys.
 func (r *Ring) Equal(o *Ring) bool {
 	same := func(a, b *key) bool { return a.secret == b.secret }
 	return o != nil && slices.EqualFunc(r.keys, o.keys, same) && slices.EqualFunc(r.user, o.user, same)
 }
 
-// indexAt is the index of the key in force at ms.
-func (r *Ring) indexAt(ms int64) int {
-	at := 0
-	for i, k := range r.keys {
-		if k.secret.NotBefore <= ms {
-			at = i
-		}
+// inForce is the index of the key in force at ms, of keys sorted by NotBefore.
+// What is asked for is nearly always the newest or the one before.
+func inForce(keys []*key, ms int64) int {
+	at := len(keys) - 1
+	for at > 0 && keys[at].secret.NotBefore > ms {
+		at--
 	}
 	return at
 }
 
-func (r *Ring) keyAt(ms int64) *key { return r.keys[r.indexAt(ms)] }
+func (r *Ring) keyAt(ms int64) *key { return r.keys[inForce(r.keys, ms)] }
 
 func (r *Ring) keyByID(id string) *key {
-	for _, k := range r.keys {
+	for _, k := range slices.Backward(r.keys) {
 		if k.secret.ID == id {
 			return k
 		}
@@ -170,25 +138,42 @@ func newRingKey(random io.Reader, notBefore int64) (ringKey, error) {
 
 func buildRing(f ringFile) (*Ring, error) {
 	if len(f.Keys) == 0 || len(f.User) == 0 {
-		return nil, errors.New("key ring holds no keys: restore it from a backup, or remove it to start with new ones")
+		return nil, errors.New("key ring holds no keys: restore it from a backup, or stop all nodes and remove it to start with new ones")
 	}
-	r := &Ring{}
-	for _, part := range []struct {
-		from []ringKey
-		to   *[]*key
-	}{{f.Keys, &r.keys}, {f.User, &r.user}} {
-		for i, rk := range part.from {
-			k, err := buildKey(rk)
-			if err != nil {
-				return nil, fmt.Errorf("key %d of %d in the ring is damaged: %w", i+1, len(part.from), err)
-			}
-			*part.to = append(*part.to, k)
+	keys, err := buildKeys(f.Keys)
+	if err != nil {
+		return nil, err
+	}
+	user, err := buildKeys(f.User)
+	if err != nil {
+		return nil, fmt.Errorf("user_id_keys: %w", err)
+	}
+	return &Ring{keys: keys, user: user}, nil
+}
+
+func buildKeys(from []ringKey) ([]*key, error) {
+	keys := make([]*key, 0, len(from))
+	taken := make(map[string]bool, len(from))
+	for i, rk := range from {
+		k, err := buildKey(rk)
+		if err != nil {
+			return nil, fmt.Errorf("key %d of %d in the ring is damaged: %w; restore the ring from a backup", i+1, len(from), err)
 		}
-		slices.SortStableFunc(*part.to, func(a, b *key) int {
-			return cmp.Compare(a.secret.NotBefore, b.secret.NotBefore)
-		})
+		if taken[rk.ID] {
+			// Of two, only one could open what is sealed with that id.
+			return nil, fmt.Errorf("key %d of %d in the ring has the id of another; restore the ring from a backup", i+1, len(from))
+		}
+		taken[rk.ID] = true
+		keys = append(keys, k)
 	}
-	return r, nil
+	return sortKeys(keys), nil
+}
+
+func sortKeys(keys []*key) []*key {
+	slices.SortStableFunc(keys, func(a, b *key) int {
+		return cmp.Compare(a.secret.NotBefore, b.secret.NotBefore)
+	})
+	return keys
 }
 
 // buildKey derives a key for each use, so that what one use gives away is of
@@ -199,6 +184,9 @@ func buildKey(rk ringKey) (*key, error) {
 		// Nothing is quoted: in a ring edited by hand a secret may stand
 		// where the id belongs.
 		return nil, fmt.Errorf("want %d characters of id and %d bytes of secret", keyIDTextLen, secretLen)
+	}
+	if rk.NotBefore < 0 || rk.NotBefore > maxNotBefore {
+		return nil, fmt.Errorf("not_before %d is no Unix time in ms", rk.NotBefore)
 	}
 	derive := func(use string, n int) []byte {
 		b, err := hkdf.Key(sha256.New, secret, nil, "session_context "+use, n)

@@ -79,14 +79,19 @@ func TestARingThatCannotBeReadIsRefusedWithoutItsSecrets(t *testing.T) {
 		{"one byte missing", good[:len(good)-1], "not valid JSON"},
 		{"text after it", append(bytes.Clone(good), good...), "not valid JSON"},
 		{"a secret that is a number", bytes.Replace(good, []byte(`"`+secrets[0]+`"`), []byte("12"), 1), "not valid JSON"},
-		{"a JSON null", []byte("null"), "holds no keys"},
-		{"an empty object", []byte("{}"), "holds no keys"},
+		{"a JSON null", []byte("null"), "format version 0"},
+		{"an empty object", []byte("{}"), "format version 0"},
 		{"a newer format", changed(func(c *ringFile) { c.Version = 2 }), "upgrade this node"},
+		{"no format version", changed(func(c *ringFile) { c.Version = 0 }), "format version 0"},
+		{"a negative format version", changed(func(c *ringFile) { c.Version = -1 }), "format version -1"},
 		{"no keys", changed(func(c *ringFile) { c.Keys = nil }), "holds no keys"},
 		{"no user-id keys", changed(func(c *ringFile) { c.User = nil }), "holds no keys"},
 		{"a secret cut short", changed(func(c *ringFile) { c.Keys[1].Secret = c.Keys[1].Secret[:20] }), "key 2 of 2"},
 		{"a secret that is not base64", changed(func(c *ringFile) { c.User[0].Secret += "!" }), "key 1 of 1"},
 		{"an id of the wrong length", changed(func(c *ringFile) { c.Keys[0].ID = "1a2b" }), "damaged"},
+		{"two keys of one id", changed(func(c *ringFile) { c.Keys[1].ID = c.Keys[0].ID }), "key 2 of 2 in the ring has the id of another"},
+		{"a time before 1970", changed(func(c *ringFile) { c.Keys[1].NotBefore = -1 }), "no Unix time"},
+		{"a time that overflows", changed(func(c *ringFile) { c.User[0].NotBefore = 1<<63 - 1 }), "no Unix time"},
 		{"id and secret swapped", changed(func(c *ringFile) {
 			c.Keys[0].ID, c.Keys[0].Secret = c.Keys[0].Secret, c.Keys[0].ID
 		}), "damaged"},
@@ -130,98 +135,22 @@ func TestKeysAreInForceByTheirTimeNotByTheirPlaceInTheFile(t *testing.T) {
 	}
 }
 
-func TestRotatePublishesAKeyTenMinutesBeforeItsFirstUse(t *testing.T) {
-	ring := testRing(t, 1)
-	old := ring.keys[0].secret.ID
-	next := rotated(t, ring, 2, noonMS)
-	if got := next.NewestKeyAt(); got != noonMS+PublishAhead {
-		t.Errorf("the new key comes into force %d ms from now, want %d", got-noonMS, PublishAhead)
-	}
-	if len(ring.keys) != 1 {
-		t.Error("rotating changed the ring that was in use")
-	}
-	for _, tt := range []struct {
-		name    string
-		at      int64
-		wantOld bool
-	}{
-		{"at once the old key makes tokens", noonMS, true},
-		{"10 minutes less 1 ms on it still does", noonMS + PublishAhead - 1, true},
-		{"10 minutes on the new one does", noonMS + PublishAhead, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := strings.HasPrefix(sealed(t, next, sealToken, "", tt.at), old+"."); got != tt.wantOld {
-				t.Errorf("sealed with the old key: %v, want %v", got, tt.wantOld)
-			}
-		})
-	}
-	t.Run("a node that has read the ring opens what the new key makes at once", func(t *testing.T) {
-		if _, err := opened(next, sealToken, sealed(t, next, sealToken, "x", noonMS+PublishAhead)); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-func TestAKeyMadeAfterTheClockWasSetBackIsStillTheNewest(t *testing.T) {
-	ring := rotated(t, testRing(t, 1), 2, noonMS)
-	next := rotated(t, ring, 3, noonMS-dayMS)
-	if next.NewestKeyAt() <= ring.NewestKeyAt() {
-		t.Error("the new key sorts before the one that was there")
-	}
-	back, err := ParseRing(marshalled(t, next))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !back.Equal(next) {
-		t.Error("other nodes read the keys in another order")
-	}
-}
-
-func TestPruneKeepsWhatMayLive(t *testing.T) {
-	const keep = 40 * dayMS
-	ring := testRing(t, 1)
-	for i := range uint64(3) {
-		ring = rotated(t, ring, 2+i, noonMS+int64(i)*30*dayMS)
-	}
-	successor := ring.keys[1].secret.NotBefore
-	for _, tt := range []struct {
-		name string
-		now  int64
-		want int
-	}{
-		{"right after the change all keys stay", successor, 4},
-		{"as long as the old key's last token may live, it stays", successor + keep, 4},
-		{"1 ms on, the first goes", successor + keep + 1, 3},
-		{"the newest stays for ever", successor + 1000*dayMS, 1},
-		{"a clock before all keys prunes nothing", 0, 4},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := ring.Prune(tt.now, keep); len(got.keys) != tt.want || !got.keys[len(got.keys)-1].same(ring.keys[3]) {
-				t.Errorf("%d keys, want %d", len(got.keys), tt.want)
-			}
-		})
-	}
-	if len(ring.keys) != 4 {
-		t.Error("pruning changed the ring that was in use")
-	}
-}
-
-func (k *key) same(o *key) bool { return k.secret == o.secret }
-
 func TestARingIsNotMadeWithoutRandomness(t *testing.T) {
 	for n := range 2 * (keyIDLen + secretLen) {
 		if _, err := NewRing(bytes.NewReader(make([]byte, n)), noonMS); err == nil {
 			t.Fatalf("made of %d random bytes", n)
 		}
 	}
-	if _, err := testRing(t, 1).Rotate(bytes.NewReader(nil), noonMS); err == nil {
+	if _, err := testRing(t, 1).Rotate(bytes.NewReader(nil), SessionKeys, noonMS); err == nil {
 		t.Error("rotated without randomness")
 	}
 }
 
 func FuzzParseRing(f *testing.F) {
 	f.Add(marshalled(f, testRing(f, 1)))
+	f.Add(marshalled(f, rotated(f, testRing(f, 1), 2, noonMS)))
 	f.Add([]byte(`{"version":1,"keys":[{}],"user_id_keys":[{}]}`))
+	ref := CampaignRef{"cmp_1", Production}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := ParseRing(b)
 		if err != nil {
@@ -230,6 +159,20 @@ func FuzzParseRing(f *testing.F) {
 		back, err := ParseRing(marshalled(t, r))
 		if err != nil || !back.Equal(r) {
 			t.Errorf("a ring that was read can't be written and read again: %v", err)
+		}
+		// Whatever the file held, the ring knows its own at any time.
+		for _, now := range []int64{0, noonMS, maxNotBefore} {
+			user := newUserID(t, r, 1, "ws_1")
+			session := newSessionID(t, r, 1, now, ref, user)
+			if _, ok := r.VerifySessionID(session, ref, user, now); !ok || !r.VerifyUserID(user, "ws_1") {
+				t.Errorf("the ring refuses ids that it made at %d", now)
+			}
+			if _, err := opened(r, sealToken, sealed(t, r, sealToken, "x", now)); err != nil {
+				t.Errorf("the ring refuses a token that it made at %d", now)
+			}
+			if p := r.Prune(now); len(p.keys) == 0 || len(p.user) == 0 {
+				t.Errorf("pruning at %d left no key", now)
+			}
 		}
 	})
 }

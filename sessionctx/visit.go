@@ -110,7 +110,7 @@ func Identify(in Input) (*Visit, error) {
 			s.Attribution = in.Carried.Attribution.Return(touch)
 		}
 	} else {
-		id, err := in.Ring.NewUserID(in.Random, c.WorkspaceID)
+		id, err := in.Ring.NewUserID(in.Random, now, c.WorkspaceID)
 		if err != nil {
 			return nil, err
 		}

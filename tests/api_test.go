@@ -90,7 +90,7 @@ SITE {
 		{"a token with another campaign", init, with(ids, "token", token, "campaign_id", "cmp_2"), nil, 403, "campaign_mismatch"},
 		{"a token with another user", init, with(ids, "token", token, "user_id", foreign.UserID), nil, 403, "user_mismatch"},
 		{"ids made up by a client", init, with(ids, "session_id", "01a20fe8-43a8-8b12-ae9b-0e0db65de970"), nil, 401, "invalid_session"},
-		{"a user id made up by a client", init, with(ids, "user_id", "be61e4bd-e73f-841c-91ed-1a1dfbc545f7"), nil, 403, "user_mismatch"},
+		{"a user id made up by a client", init, with(ids, "user_id", "be61e4bd-e73f-841c-91ed-1a1dfbc545f7"), nil, 401, "invalid_session"},
 		{"ids that are no UUIDs", init, with(ids, "session_id", "1", "user_id", "2"), nil, 401, "invalid_session"},
 		{"ids of the wrong type", init, with(ids, "session_id", 7, "user_id", true), nil, 401, "invalid_session"},
 		{"ids with one bit changed", init, with(ids, "session_id", flip(mine.Session.SessionID, 35)), nil, 401, "invalid_session"},

@@ -1,0 +1,106 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+)
+
+// keysCommand is `caddy session-context keys`.
+func keysCommand() *cobra.Command {
+	keys := &cobra.Command{
+		Use:   "keys <command>",
+		Short: "Lists, rotates and revokes the keys of ids, tokens and cookies",
+		RunE:  groupOnly,
+	}
+	keys.AddCommand(keysListCommand(), keysRotateCommand())
+	return keys
+}
+
+func keysListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "Lists ids, states and times of the keys, never their secrets",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var l keyList
+			if err := callAdmin(cmd, http.MethodGet, adminKeysPath, nil, &l); err != nil {
+				return err
+			}
+			return printKeys(cmd.OutOrStdout(), l)
+		},
+	}
+}
+
+func keysRotateCommand() *cobra.Command {
+	rotate := &cobra.Command{
+		Use:   "rotate [--user] [--revoke [<key>]]",
+		Short: "Publishes a new key, or drops one at once",
+		Long: `
+Publishes a new key, which is used 10 minutes later, when every node has read
+it. Visitors notice nothing: what the old key made goes on verifying.
+
+With --revoke no key is published: the one named, else the one in force, is
+dropped at once. What it made counts as absent: visitors get new sessions, with
+--user new user ids. In place of one in force a new key is used at once. Other
+nodes go on with the dropped key until they have re-read the ring, within
+a minute by default.
+`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	user := rotate.Flags().Bool("user", false, "The key of user ids, in place of that of session ids, tokens and cookies")
+	revoke := rotate.Flags().Bool("revoke", false, "Drop the named key, or the one in force, at once")
+	rotate.RunE = func(cmd *cobra.Command, args []string) error {
+		o := keyOrder{User: *user, Revoke: *revoke}
+		if len(args) > 0 {
+			if !o.Revoke {
+				return fmt.Errorf("key %q is named, which only --revoke needs: add --revoke, or leave the key out", args[0])
+			}
+			if o.Key = args[0]; o.Key == "" {
+				return errors.New("the key's name is empty: name one that `keys list` shows, or none for the one in force")
+			}
+		}
+		var l keyList
+		if err := callAdmin(cmd, http.MethodPost, adminRotatePath, o, &l); err != nil {
+			return err
+		}
+		return printKeys(cmd.OutOrStdout(), l)
+	}
+	return rotate
+}
+
+func printKeys(w io.Writer, l keyList) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "KEY\tMAKES\tSTATE\tUSED FROM\tVERIFIES UNTIL")
+	for _, part := range []struct {
+		makes string
+		keys  []sessionctx.KeyInfo
+	}{{"sessions", l.Keys}, {"user ids", l.UserKeys}} {
+		for _, k := range part.keys {
+			until := "-"
+			if k.VerifiesUntil != 0 {
+				until = readable(k.VerifiesUntil)
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", k.ID, part.makes, strings.ReplaceAll(string(k.State), "_", " "), readable(k.NotBefore), until)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nread by this node at %s; next rotation by schedule at %s\n", readable(l.ReadAt), readable(l.NextRotation))
+	if l.Trouble != "" {
+		fmt.Fprintf(w, "trouble: %s\n", l.Trouble)
+	}
+	return nil
+}
+
+// readable is a time in Unix ms as people read it.
+func readable(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
