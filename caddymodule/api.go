@@ -123,7 +123,7 @@ func (c *call) serve() (any, error) {
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Add("Vary", "Origin")
-	c.facts = c.app.facts(c.r, originalURL(c.r), c.now)
+	c.facts = c.app.facts(c.r, originalURL(c.r), nil, c.now)
 	if err := c.checkOrigin(); err != nil {
 		return nil, err
 	}

@@ -95,6 +95,7 @@ func (c *call) take(h *Handler, s sessionctx.Session, p proof) error {
 		return refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API of the campaign: name it with allow_origin")
 	}
 	c.handler, c.session, c.proof = h, s, p
+	c.recoverFirstTouch(h, &c.session)
 	// Consent rules match on what the request tells.
 	newView(h, c.r, c.facts, c.now)
 	if c.sameOrigin && p != proofCookie { // else they are what it was proved by
@@ -114,12 +115,6 @@ func (c *call) proveByCookie(handlers []*Handler, sessionID, userID string) bool
 		s := carried.Session
 		if s == nil || userID != "" && userID != s.UserID {
 			continue
-		}
-		if carried.Attribution == nil {
-			// The cookies are a torn set; the session's state may know.
-			if state, err := c.state(s.ID); err == nil {
-				s.Attribution = state.Attribution
-			}
 		}
 		if sessionID != "" && sessionID != s.ID {
 			// Another tab has renewed since; it has to be the same line.
@@ -204,11 +199,8 @@ func (c *call) reconstruct(h *Handler, sessionID, userID string, ms int64) *sess
 	}
 	h.campaign.ClientAssignment(s, c.body)
 	h.resolveLandingPage(c.r, s)
-	if a, ok := c.body.PreservedAttribution(sessionctx.ClickIDColumns, c.now.UnixMilli()); ok {
-		s.Attribution = a
-	} else {
-		s.Attribution = c.body.CurrentAttribution(sessionctx.ClickIDColumns, ms)
-	}
+	touches := c.clientTouches(h)
+	s.Attribution = sessionctx.LostTouch(ms, touches.Current(c.body, ms))
 	return s
 }
 
@@ -299,6 +291,10 @@ func (c *call) successor() (made bool, err error) {
 		known, err := c.ring.OpenState(standing)
 		if err != nil || known.UserID != old.UserID || known.Campaign != old.Campaign {
 			return c.derive(errors.New("the claimed successor can't be read"))
+		}
+		if ours := c.session.Attribution; known.Attribution.Source == sessionctx.AttributionLost && ours.Source != sessionctx.AttributionLost {
+			// Who renewed first no longer knew it; this call does.
+			known.Attribution = known.Attribution.Recovered(ours)
 		}
 		c.session = *known
 	}

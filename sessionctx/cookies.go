@@ -68,8 +68,10 @@ type Carried struct {
 	User        *UserCookie
 	Session     *Session
 	Attribution *Attribution
-	Choice      *Choice
-	Reference   *Choice
+	// attributionOf is the user whose attribution it is.
+	attributionOf string
+	Choice        *Choice
+	Reference     *Choice
 	// Names of all cookies that would have to go on withdrawal and are there.
 	Present []string
 }
@@ -83,7 +85,6 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 		return got
 	}
 	names := c.CookieNames(secure)
-	var attributionUser string
 	var reference []string
 	present := func(name string) {
 		if !slices.Contains(got.Present, name) {
@@ -107,7 +108,7 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 		case names.Attribution:
 			present(ck.Name)
 			if got.Attribution == nil {
-				attributionUser, got.Attribution = r.openAttribution(ck.Value, c, now)
+				got.attributionOf, got.Attribution = r.openAttribution(ck.Value, c)
 			}
 		case names.Choice:
 			if got.Choice == nil {
@@ -128,14 +129,24 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 		if got.Session != nil && got.Session.UserID != got.User.UserID {
 			got.Session = nil
 		}
-		if got.Attribution != nil && attributionUser != got.User.UserID {
+		if got.Attribution != nil && got.attributionOf != got.User.UserID {
 			got.Attribution = nil
 		}
-	} else if got.Session != nil && got.Attribution != nil && attributionUser != got.Session.UserID {
+	} else if got.Session != nil && got.Attribution != nil && got.attributionOf != got.Session.UserID {
 		got.Attribution = nil
 	}
-	if got.Session != nil && got.Attribution != nil {
-		got.Session.Attribution = *got.Attribution
+	if a := got.Attribution; a != nil {
+		over := a.over(c, now)
+		if s := got.Session; s != nil && (s.Attribution.Original.Time != a.Original.Time || over && s.Expired(now)) {
+			got.Session = nil // of another line, or at its end
+		}
+		switch {
+		case got.Session != nil:
+			// The window ends for the user, but not in mid-session.
+			got.Session.Attribution = *a
+		case over:
+			got.Attribution = nil
+		}
 	}
 	return got
 }
@@ -193,7 +204,7 @@ func (r *Ring) sealUser(dst []byte, u *UserCookie, c *Campaign, now int64) []byt
 	return w.seal(dst, r, sealUser, now)
 }
 
-func (r *Ring) openAttribution(v string, c *Campaign, now int64) (user string, a *Attribution) {
+func (r *Ring) openAttribution(v string, c *Campaign) (user string, a *Attribution) {
 	w := takeBench()
 	defer putBench(w)
 	plain, err := w.open(r, sealAttribution, v)
@@ -208,29 +219,21 @@ func (r *Ring) openAttribution(v string, c *Campaign, now int64) (user string, a
 	environment := Environment(d.text())
 	user = d.id()
 	got := d.attribution()
-	if d.err != nil || (CampaignRef{campaign, environment}) != c.CampaignRef ||
-		now-got.Original.Time > c.AttributionWindow.Milliseconds() {
+	if d.err != nil || (CampaignRef{campaign, environment}) != c.CampaignRef {
 		return "", nil
 	}
 	return user, &got
 }
 
-// sealAttribution leaves out what doesn't fit a cookie.
 func (r *Ring) sealAttribution(dst []byte, s *Session, now int64) []byte {
-	a := s.Attribution
 	w := takeBench()
 	defer putBench(w)
-	for {
-		w.b = w.b[:0]
-		w.byte(stateVersion)
-		w.text(s.Campaign.ID)
-		w.text(string(s.Campaign.Environment))
-		w.id(s.UserID)
-		w.attribution(&a)
-		if sealedLen(len(w.b)) <= maxCookie || !a.shorten() {
-			return w.seal(dst, r, sealAttribution, now)
-		}
-	}
+	w.byte(stateVersion)
+	w.text(s.Campaign.ID)
+	w.text(string(s.Campaign.Environment))
+	w.id(s.UserID)
+	w.attribution(&s.Attribution)
+	return w.seal(dst, r, sealAttribution, now)
 }
 
 func (r *Ring) openChoice(v string, c *Campaign) *Choice {
@@ -298,16 +301,34 @@ func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
 		add(names.User, r.sealUser(buf[:0], &user, c, now), age)
 	}
 
-	if had := v.carried.Session; had == nil || had.ID != s.ID {
+	v.lineCookies(r, names, now, add)
+	return out
+}
+
+// lineCookies sets session and attribution, which are always of one line. A
+// tab of a line that the browser's has replaced goes on by its token alone.
+func (v *Visit) lineCookies(r *Ring, names CookieNames, now int64, add func(name string, value []byte, age time.Duration)) {
+	c, s := v.Campaign, &v.Session
+	touches, held := &s.Attribution, v.carried.Attribution
+	if v.carried.attributionOf != s.UserID {
+		held = nil
+	}
+	sameLine := held != nil && held.Original.Time == touches.Original.Time
+	if held != nil && !sameLine && (held.Original.Time < touches.Original.Time || touches.over(c, now)) {
+		return
+	}
+	var buf [1024]byte
+	newSession := v.carried.Session == nil || v.carried.Session.ID != s.ID
+	if newSession {
 		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
 		add(names.Session, r.sealSession(buf[:0], sealSession, s, false, maxCookie, now), age)
 	}
-
-	if had := v.carried.Attribution; had == nil || had.Current.Time != s.Attribution.Current.Time || had.Original.Time != s.Attribution.Original.Time {
-		age := c.AttributionWindow - time.Duration(now-s.Attribution.Original.Time)*time.Millisecond
+	// It lasts as long as the window, and at least as long as the session.
+	ends := touches.Original.Time + c.AttributionWindow.Milliseconds()
+	if !sameLine || touches.supersedes(held) || newSession && ends < s.ExpiresAt {
+		age := time.Duration(max(ends, s.ExpiresAt)-now) * time.Millisecond
 		add(names.Attribution, r.sealAttribution(buf[:0], s, now), age)
 	}
-	return out
 }
 
 // removals are the cookies that go, now that none may be set.
