@@ -29,7 +29,7 @@ func TestMistakesAboutAttributionAreExplained(t *testing.T) {
 		{"url_params keep nothing", "url_params keep", "url_params keep wants at least one name, at Caddyfile:3"},
 		{"url_params keep what is kept", "url_params keep plan utm_id", `url_params keep: "utm_id" is kept already: leave it out, at Caddyfile:3`},
 		{"url_params keep a click id of the next line", "url_params keep tblci\nclick_ids add tblci", `url_params keep: "tblci" is kept already: leave it out, at Caddyfile:4`},
-		{"url_params keep what no URL has", "url_params keep a&b", `url_params keep: "a&b" is no parameter's name: 1 to 64 letters, digits, _, - and ., at Caddyfile:3`},
+		{"url_params keep what no URL has", "url_params keep a&b", `url_params keep: "a&b" is no parameter's name: 1 to 64 letters, digits, dots, _ and -, at Caddyfile:3`},
 	})
 	explained(t, ":80 {\n\tsession_context {\n\t\tworkspace ws\n\t\tproject pr\n\t\tcampaign cmp\n", "\t}\n}\n", []mistake{ // line 6
 		{"own_hosts alone", "own_hosts", "own_hosts wants at least one host like www.example.com or *.example.com, at Caddyfile:6"},

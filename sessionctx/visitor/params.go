@@ -178,7 +178,7 @@ func CheckParams(clickIDs, keep []string) error {
 	}
 	for _, name := range keep {
 		if !paramName(name) {
-			return fmt.Errorf("%q is no parameter's name: 1 to 64 letters, digits, _, - and .", sessionctx.CleanText(name, 80))
+			return fmt.Errorf("%q is no parameter's name: 1 to 64 letters, digits, dots, _ and -", sessionctx.CleanText(name, 80))
 		}
 		if !s.add(param{paramKept, name, name}, name) {
 			return fmt.Errorf("%q is kept already: leave it out", name)
