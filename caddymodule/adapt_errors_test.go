@@ -49,7 +49,7 @@ func explained(t *testing.T, before, after string, mistakes []mistake) {
 }
 
 var siteMistakes = []mistake{
-	{"an unknown option", "sesion_duration 30m", "unknown option 'sesion_duration' in session_context: known are ab_test, allow_origin, api_base_url, api_path, attribution_window, before_consent, campaign, campaign_environment, client, consent, debug, environment, identity, inject, landing_page, legacy_ids, log_ids, project, rate_limit, segment, session_duration, variable, visit, workspace, at Caddyfile:8"},
+	{"an unknown option", "sesion_duration 30m", "unknown option 'sesion_duration' in session_context: known are ab_test, allow_origin, api_base_url, api_path, attribution_window, before_consent, campaign, campaign_environment, client, consent, debug, environment, identity, inject, landing_page, legacy_ids, log_ids, own_hosts, project, rate_limit, segment, session_duration, variable, visit, workspace, at Caddyfile:8"},
 	{"an unknown option in consent", `consent {
 	requires always
 }`, "unknown option 'requires' in consent: known are google_consent_mode, localization, privacy_policy, require, respect, store_ip, terms, user_cookie, at Caddyfile:9"},
@@ -389,7 +389,7 @@ ab_test hero {
 }
 
 var globalMistakes = []mistake{
-	{"an unknown option", "storage redis", "unknown option 'storage' in session_context: known are geo, keys, outbox, sink, store, at Caddyfile:3"},
+	{"an unknown option", "storage redis", "unknown option 'storage' in session_context: known are click_ids, geo, ignore_referrers, keys, outbox, sink, store, url_params, at Caddyfile:3"},
 	{"an unknown store", "store postgres", "store 'postgres' is unknown: known are embedded, redis, at Caddyfile:3"},
 	{"no store", "store", "store wants a module's name: known are embedded, redis, at Caddyfile:3"},
 	{"a store twice", `store embedded

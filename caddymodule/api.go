@@ -134,7 +134,7 @@ func (c *call) serve() (any, error) {
 	header.Add("Vary", "Origin")
 	// Whoever may read the answer may read it as a resource.
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
-	c.facts = c.app.facts(c.r, originalURL(c.r), c.now)
+	c.facts = c.app.facts(c.r, originalURL(c.r), nil, c.now)
 	if err := c.checkOrigin(); err != nil {
 		return nil, err
 	}

@@ -75,7 +75,7 @@ func (c *call) renew() (any, error) {
 		"ab_test_variant_id":        orNull(test.VariantID),
 		"session_duration_minutes":  atLeastOne(c.handler.campaign.SessionDuration.Minutes()),
 		"attribution_duration_days": atLeastOne(c.handler.campaign.AttributionWindow.Hours() / 24),
-		"attribution_preserved":     !c.lost,
+		"attribution_preserved":     s.Attribution.Source == sessionctx.AttributionServer,
 	}
 	if c.proof == proofIDs {
 		return out, nil
@@ -154,7 +154,7 @@ func (c *call) context() (any, error) {
 	}
 	// The page is what was visited, not this resource.
 	facts := c.facts
-	facts.Touch = sessionctx.Touch{}
+	facts.Touch, facts.FromWithin = sessionctx.Touch{}, false
 	if page := c.r.Header.Get("Referer"); page != "" {
 		facts.Touch = c.app.reader.TouchFromURL(page, c.now)
 	}
@@ -187,6 +187,7 @@ func (c *call) context() (any, error) {
 	v.visit = visit
 	v.publishVisit()
 	h.assign(c.r, v)
+	c.recoverFirstTouch(h, &visit.Session)
 	setCookies(c.w.Header(), visit, c.ring, &v.facts, c.now)
 	if visit.NeedsState() {
 		c.app.keepState(c.engine, c.ring, h.campaign, &visit.Session, c.now)

@@ -41,11 +41,22 @@ type App struct {
 	// Sources of visitors' places, in order; the first that knows wins.
 	// Default: none.
 	GeoRaw []json.RawMessage `json:"geo,omitempty" caddy:"namespace=session_context.geo inline_key=source"`
+	// Parameters that carry click ids of advertising networks. Those without
+	// a column of their own go into the column other_click_ids. Default: those
+	// of the larger networks.
+	ClickIDs *NameList `json:"click_ids,omitempty"`
+	// Domains, with all below them, that visits only pass through: who comes
+	// back from one has no referrer. Default: payment, card authentication
+	// and sign-in providers.
+	IgnoreReferrers *NameList `json:"ignore_referrers,omitempty"`
+	// What is kept of URLs in rows.
+	URLParams *URLParams `json:"url_params,omitempty"`
 	// The queue on disk that rows wait in.
 	Outbox *Outbox `json:"outbox,omitempty"`
 	// The key ring that ids, tokens and cookies are made with.
 	Keys *Keys `json:"keys,omitempty"`
 
+	ctx      caddy.Context
 	log      *zap.Logger
 	store    Store
 	storeKey string // the store's, asked for once
@@ -123,6 +134,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision sets the app up. It opens, makes and dials nothing: `caddy
 // validate` runs it too, perhaps beside a server and as another user.
 func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx = ctx
 	a.log = ctx.Logger()
 	a.campaigns = map[sessionctx.CampaignRef]*Handler{}
 	a.limits = newLimiters(time.Now)
@@ -155,7 +167,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.ring = newKeyRing(ctx.Storage(), rotate, reread, a.log.Named("keys"))
-	a.dayKeys = newDayKeys(ctx.Storage(), a.log.Named("keys"))
+	a.dayKeys = newDayKeys(ctx.Storage(), reread, a.log.Named("keys"))
 
 	if err := a.loadGuests(ctx); err != nil {
 		return err
@@ -197,7 +209,9 @@ func (a *App) loadGuests(ctx caddy.Context) error {
 		a.guests = append(a.guests, mod)
 	}
 
-	a.reader = &visitor.Reader{}
+	if a.reader, err = a.newReader(); err != nil {
+		return err
+	}
 	if len(a.GeoRaw) > 0 {
 		mods, err := ctx.LoadModule(a, "GeoRaw")
 		if err != nil {
@@ -239,6 +253,7 @@ func (a *App) outboxOptions() outbox.Options {
 // Start begins what happens in the background. It fails for nothing that goes
 // wrong at run time: that degrades, and shows.
 func (a *App) Start() error {
+	a.findOwnHosts()
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel = cancel
 	a.ended.Go(func() { a.ring.run(ctx) })

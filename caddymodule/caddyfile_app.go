@@ -30,6 +30,9 @@ func init() {
 //			reread   <duration>
 //		}
 //		geo       <module> …
+//		click_ids        add|replace <name...> | none
+//		ignore_referrers add|replace <domain...> | none
+//		url_params       keep <name...>
 //	}
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // the option's name
@@ -41,6 +44,10 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	}
 	app := &App{}
 	b := newBlock(d, "session_context")
+	check := func() error {
+		_, err := app.newReader()
+		return err
+	}
 	err := b.read(map[string]option{
 		"store": func() error {
 			raw, err := guest(d, "session_context.stores", "store")
@@ -60,6 +67,9 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			app.GeoRaw = append(app.GeoRaw, raw)
 			return err
 		},
+		"click_ids":        b.names(&app.ClickIDs, check),
+		"ignore_referrers": b.names(&app.IgnoreReferrers, check),
+		"url_params":       func() error { return parseURLParams(d, app) },
 		"outbox": func() error {
 			app.Outbox = &Outbox{}
 			return parseOutbox(d, app.Outbox)

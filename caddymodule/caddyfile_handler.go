@@ -36,6 +36,7 @@ func init() {
 //		api_base_url         <origin>
 //		allow_origin         <origin...>
 //		rate_limit           <per minute> <burst>
+//		own_hosts            <host...>
 //		identity             cookie|cookieless
 //		before_consent       daily_hash|random
 //		consent {
@@ -106,6 +107,7 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 		"api_base_url":         b.checked(&c.APIBaseURL, func(s string) error { return checkOrigin("api_base_url", s) }),
 		"allow_origin":         b.origins(&c.AllowOrigin),
 		"rate_limit":           b.rateLimit(&c.RateLimit),
+		"own_hosts":            b.ownHosts(&c.OwnHosts),
 		"identity":             b.choice("identity", &c.Identity, "cookie", "cookieless"),
 		"before_consent":       b.choice("before_consent", &c.BeforeConsent, "daily_hash", "random"),
 		"consent":              func() error { return parseConsent(h, c) },
@@ -117,7 +119,7 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 		"visit":                b.choice("visit", &c.Visit, "script", "page"),
 		"log_ids":              b.flag(&c.LogIDs),
 		"debug":                b.flag(&c.Debug),
-	}, "allow_origin", "segment", "ab_test")
+	}, "allow_origin", "own_hosts", "segment", "ab_test")
 	if err != nil {
 		return nil, err
 	}

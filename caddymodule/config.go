@@ -68,6 +68,10 @@ type Campaign struct {
 	// Origins of other sites that may call the API, for example
 	// `https://www.example.com`. The site's own origin always may.
 	AllowOrigin []string `json:"allow_origin,omitempty"`
+	// Further hosts of the same operator, `www.example.com` or
+	// `*.example.com` for all below: who comes from one has no referrer. The
+	// hosts of the sites that have the campaign are known anyway.
+	OwnHosts []string `json:"own_hosts,omitempty"`
 	// Bounds on API requests of one client.
 	RateLimit *RateLimit `json:"rate_limit,omitempty"`
 
@@ -262,6 +266,9 @@ func (c *Campaign) values() (*sessionctx.Campaign, error) {
 		if err := checkOrigin("allow_origin", o); err != nil {
 			return nil, err
 		}
+	}
+	if err := checkOwnHosts(c.OwnHosts); err != nil {
+		return nil, err
 	}
 	if c.RateLimit != nil && (c.RateLimit.PerMinute < 1 || c.RateLimit.Burst < 1) {
 		return nil, fmt.Errorf("rate_limit %d %d: requests a minute and burst are both at least 1", c.RateLimit.PerMinute, c.RateLimit.Burst)

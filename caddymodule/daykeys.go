@@ -27,6 +27,7 @@ const (
 // them pages go out as ever, and visitors without cookies are new.
 type dayKeys struct {
 	storage storage
+	reread  time.Duration
 	now     func() time.Time
 	log     *zap.Logger
 
@@ -34,11 +35,10 @@ type dayKeys struct {
 	// tried is closed when they were read, made or given up for the first time.
 	tried chan struct{}
 	once  sync.Once
-	down  bool // the last attempt failed; of run
 }
 
-func newDayKeys(s storage, log *zap.Logger) *dayKeys {
-	return &dayKeys{storage: s, now: time.Now, log: log, tried: make(chan struct{})}
+func newDayKeys(s storage, reread time.Duration, log *zap.Logger) *dayKeys {
+	return &dayKeys{storage: s, reread: reread, now: time.Now, log: log, tried: make(chan struct{})}
 }
 
 // current returns the keys, or nil. After a start it waits for the first
@@ -59,34 +59,17 @@ func (d *dayKeys) current(ctx context.Context, patience time.Duration) *sessionc
 	return d.keys.Load()
 }
 
-// run reads the keys every minute, makes those that are missing and destroys
+// run reads the keys every so often, makes those that are missing and destroys
 // those whose time is over, until ctx ends.
 func (d *dayKeys) run(ctx context.Context) {
-	for wait := 100 * time.Millisecond; ; {
-		err := d.refresh(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil:
-			if d.down {
-				d.log.Info("day keys of visitors can be read again")
-			}
-			d.down, wait = false, ringReread
-		default:
-			if !d.down {
-				d.log.Error("day keys of visitors can't be read or made: visitors without cookies are new with each page once those in memory are over",
-					zap.String("storage_key", dayKeysKey), zap.Error(err))
-			}
-			d.down, wait = true, min(2*wait, ringReread)
-		}
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+	keepFresh(ctx, d.reread, d.refresh, func(err error) {
+		if err == nil {
+			d.log.Info("day keys of visitors can be read again")
 			return
 		}
-	}
+		d.log.Error("day keys of visitors can't be read or made: visitors without cookies are new with each page once those in memory are over",
+			zap.String("storage_key", dayKeysKey), zap.Error(err))
+	})
 }
 
 // refresh reads the keys, and changes them where it is time to. Those in memory
@@ -135,38 +118,32 @@ func (d *dayKeys) load(ctx context.Context) (*sessionctx.DayKeys, error) {
 
 // change makes and destroys keys under the storage's lock. Another node may
 // have been faster: then it reads only.
-func (d *dayKeys) change(ctx context.Context) (*sessionctx.DayKeys, error) {
-	if err := d.storage.Lock(ctx, dayKeysLock); err != nil {
-		return nil, fmt.Errorf("locking day keys in storage: %w", err)
-	}
-	defer func() {
-		// The context may be over; the lock has to go all the same.
-		if err := d.storage.Unlock(context.WithoutCancel(ctx), dayKeysLock); err != nil {
-			d.log.Warn("lock of day keys in storage could not be released", zap.Error(err))
+func (d *dayKeys) change(ctx context.Context) (after *sessionctx.DayKeys, err error) {
+	err = locked(ctx, d.storage, d.log, dayKeysLock, func() error {
+		before, err := d.load(ctx)
+		switch {
+		case errors.Is(err, sessionctx.ErrDayKeysDamaged):
+			d.log.Error("day keys in storage are damaged: those in memory take their place, new ones where there are none",
+				zap.String("storage_key", dayKeysKey), zap.Error(err))
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return err
 		}
-	}()
-	before, err := d.load(ctx)
-	switch {
-	case errors.Is(err, sessionctx.ErrDayKeysDamaged):
-		d.log.Error("day keys in storage are damaged: those in memory take their place, new ones where there are none",
-			zap.String("storage_key", dayKeysKey), zap.Error(err))
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	}
-	lost := err != nil
-	if lost {
-		before = d.keys.Load()
-	}
-	after, err := before.Tend(rand.Reader, d.now().UnixMilli())
-	if err != nil || after == before && !lost {
-		return after, err
-	}
-	b, err := after.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	if err := d.storage.Store(ctx, dayKeysKey, b); err != nil {
-		return nil, fmt.Errorf("writing day keys to storage: %w", err)
-	}
-	return after, nil
+		lost := err != nil
+		if lost {
+			before = d.keys.Load()
+		}
+		after, err = before.Tend(rand.Reader, d.now().UnixMilli())
+		if err != nil || after == before && !lost {
+			return err
+		}
+		b, err := after.Marshal()
+		if err != nil {
+			return err
+		}
+		if err := d.storage.Store(ctx, dayKeysKey, b); err != nil {
+			return fmt.Errorf("writing day keys to storage: %w", err)
+		}
+		return nil
+	})
+	return after, err
 }

@@ -18,7 +18,7 @@ import (
 )
 
 func testDayKeys(m *memoryStorage, now func() time.Time) *dayKeys {
-	d := newDayKeys(m, zap.NewNop())
+	d := newDayKeys(m, defaultReread, zap.NewNop())
 	d.now = now
 	return d
 }
@@ -151,7 +151,7 @@ func TestTroubleWithDayKeysIsLoggedOnceWithoutSecrets(t *testing.T) {
 		core, logs := observer.New(zap.DebugLevel)
 		m := newMemoryStorage()
 		m.fail = errors.New("no disk")
-		d := newDayKeys(m, zap.New(core))
+		d := newDayKeys(m, defaultReread, zap.New(core))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { d.run(ctx); close(done) }()
@@ -159,7 +159,7 @@ func TestTroubleWithDayKeysIsLoggedOnceWithoutSecrets(t *testing.T) {
 		m.mu.Lock()
 		m.fail = nil
 		m.mu.Unlock()
-		time.Sleep(2 * ringReread)
+		time.Sleep(2 * defaultReread)
 		if k := d.keys.Load(); k == nil {
 			t.Error("no keys though the storage is back")
 		}
@@ -167,7 +167,7 @@ func TestTroubleWithDayKeysIsLoggedOnceWithoutSecrets(t *testing.T) {
 		stored := string(m.values[dayKeysKey])
 		m.values[dayKeysKey] = []byte(stored[:len(stored)-10])
 		m.mu.Unlock()
-		time.Sleep(2 * ringReread)
+		time.Sleep(2 * defaultReread)
 		cancel()
 		<-done
 		for text, want := range map[string]int{"can't be read or made": 1, "can be read again": 1, "are damaged": 1} {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -48,6 +49,8 @@ type Handler struct {
 	apiPath  string
 	variable string
 	log      *zap.Logger
+	ownHosts *atomic.Pointer[visitor.Hosts]
+	owns     func(host string) bool // isOwnHost, made once
 }
 
 // CaddyModule returns the Caddy module information.
@@ -69,6 +72,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("campaign %s: client on: this version has no browser runtime to add; leave the line out, the page brings its own client", campaign.ID)
 	}
 	h.campaign = campaign
+	h.ownHosts = new(atomic.Pointer[visitor.Hosts])
+	h.ownHosts.Store(visitor.NewHosts(h.OwnHosts))
+	h.owns = h.isOwnHost
 	if d := campaign.SessionDuration; d < shortSessionDuration {
 		h.log.Warn("sessions are very short: visitors who read for a while are renewed again and again",
 			zap.String("campaign", campaign.ID), zap.Duration("session_duration", d))
@@ -152,8 +158,9 @@ func apiRoute(apiPath string, paths ...string) (route string, ok bool) {
 	return "", false
 }
 
-// facts reads what the request tells.
-func (a *App) facts(r *http.Request, original *url.URL, now time.Time) sessionctx.Facts {
+// facts reads what the request tells. own reports which hosts are no referrers;
+// it may be nil.
+func (a *App) facts(r *http.Request, original *url.URL, own func(host string) bool, now time.Time) sessionctx.Facts {
 	vars := varsOf(r)
 	ip, _ := vars[caddyhttp.ClientIPVarKey].(string)
 	addr, _ := netip.ParseAddr(ip)
@@ -163,6 +170,7 @@ func (a *App) facts(r *http.Request, original *url.URL, now time.Time) sessionct
 		OriginalURL:  original,
 		ClientIP:     addr,
 		TrustedProxy: trusted,
+		OwnHosts:     own,
 		Now:          now,
 	})
 }

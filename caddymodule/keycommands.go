@@ -66,7 +66,7 @@ func (k *keyRing) list() (l keyList, ok bool) {
 // others do when they have re-read the ring. Once begun it is finished, even
 // if who gave the order is gone.
 func (k *keyRing) obey(ctx context.Context, o keyOrder) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*ringLockPatience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*lockPatience)
 	defer cancel()
 	if err := k.take(ctx); err != nil {
 		return err

@@ -24,22 +24,10 @@ const (
 	// ringPatience is how long a page waits for the ring after a start,
 	// before it goes out untouched.
 	ringPatience = 250 * time.Millisecond
-	// ringLockPatience is how long the lock is waited for. Caddy's file
-	// storage takes 10 s to see that who held it is dead; other storages may
-	// never see it, and the ring has to be re-read all the same.
-	ringLockPatience = 30 * time.Second
 
 	defaultRotate = 30 * 24 * time.Hour
 	defaultReread = time.Minute
 )
-
-// storage is what of Caddy's storage the ring needs.
-type storage interface {
-	Lock(ctx context.Context, name string) error
-	Unlock(ctx context.Context, name string) error
-	Load(ctx context.Context, key string) ([]byte, error)
-	Store(ctx context.Context, key string, value []byte) error
-}
 
 // keyRing keeps the ring of an app fresh. It is loaded without a lock, and
 // made under one only if it is missing: a lock that a killed process left
@@ -94,34 +82,14 @@ func (k *keyRing) current(ctx context.Context, patience time.Duration) *sessionc
 // run loads or makes the ring, then re-reads it every so often and rotates it
 // when that is due, until ctx ends. Requests never make it read.
 func (k *keyRing) run(ctx context.Context) {
-	wait := 100 * time.Millisecond
-	for {
-		failedBefore := k.state.Load().err != nil
-		err := k.refresh(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil:
-			if failedBefore {
-				k.log.Info("key ring is in order again")
-			}
-			wait = k.reread
-		default:
-			theMetrics.keyRingFails.Inc()
-			if !failedBefore {
-				k.log.Error("key ring can't be read, made or rotated: what was read before stays in use; as long as there is nothing, pages go out without context",
-					zap.String("storage_key", ringKey), zap.Error(err))
-			}
-			wait = min(2*wait, k.reread)
-		}
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+	keepFresh(ctx, k.reread, k.refresh, func(err error) {
+		if err == nil {
+			k.log.Info("key ring is in order again")
 			return
 		}
-	}
+		k.log.Error("key ring can't be read, made or rotated: what was read before stays in use; as long as there is nothing, pages go out without context",
+			zap.String("storage_key", ringKey), zap.Error(err))
+	})
 }
 
 // refresh reads the ring, makes it if there is none, and rotates and prunes
@@ -140,6 +108,9 @@ func (k *keyRing) refresh(ctx context.Context) error {
 		err = k.change(ctx, k.rotateAndPrune)
 	}
 	k.state.Store(&ringState{readAt: k.state.Load().readAt, err: err})
+	if err != nil && ctx.Err() == nil {
+		theMetrics.keyRingFails.Inc()
+	}
 	return err
 }
 
@@ -231,33 +202,24 @@ var errNoRing = errors.New("key ring is gone from storage: it is made or written
 // use. edit gets nil if there is no ring; returning what it got leaves storage
 // alone. The caller holds the turn.
 func (k *keyRing) change(ctx context.Context, edit func(*sessionctx.Ring) (*sessionctx.Ring, error)) error {
-	patient, cancel := context.WithTimeout(ctx, ringLockPatience)
-	defer cancel()
-	if err := k.storage.Lock(patient, ringLock); err != nil {
-		return fmt.Errorf("locking key ring in storage: %w", err)
-	}
-	defer func() {
-		// The context may be over; the lock has to go all the same.
-		if err := k.storage.Unlock(context.WithoutCancel(ctx), ringLock); err != nil {
-			k.log.Warn("key ring's lock in storage could not be released", zap.Error(err))
-		}
-	}()
-	b, before, err := k.load(ctx)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	after, err := edit(before)
-	if err != nil {
-		return err
-	}
-	if after != before {
-		if b, err = after.Marshal(); err != nil {
+	return locked(ctx, k.storage, k.log, ringLock, func() error {
+		b, before, err := k.load(ctx)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err := k.storage.Store(ctx, ringKey, b); err != nil {
-			return fmt.Errorf("writing key ring to storage: %w", err)
+		after, err := edit(before)
+		if err != nil {
+			return err
 		}
-	}
-	k.use(b, after)
-	return nil
+		if after != before {
+			if b, err = after.Marshal(); err != nil {
+				return err
+			}
+			if err := k.storage.Store(ctx, ringKey, b); err != nil {
+				return fmt.Errorf("writing key ring to storage: %w", err)
+			}
+		}
+		k.use(b, after)
+		return nil
+	})
 }

@@ -273,7 +273,7 @@ func TestALockHeldByADeadProcess(t *testing.T) {
 		m.mu.Lock()
 		m.dead = true
 		m.mu.Unlock()
-		time.Sleep(2*defaultReread + ringLockPatience)
+		time.Sleep(2*defaultReread + lockPatience)
 		if !k.ring.Load().Equal(other.ring.Load()) {
 			t.Error("the ring is no longer re-read")
 		}
@@ -298,7 +298,7 @@ func TestAStartWithoutARingWaitsForADeadLockInTheBackground(t *testing.T) {
 		m.mu.Lock()
 		m.dead = false
 		m.mu.Unlock()
-		if r := k.current(t.Context(), ringLockPatience+2*defaultReread); r == nil {
+		if r := k.current(t.Context(), lockPatience+2*defaultReread); r == nil {
 			t.Error("no ring though the lock is free")
 		}
 		cancel()

@@ -46,7 +46,7 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, original *ur
 	}
 	if r.Method == http.MethodHead {
 		now := time.Now()
-		newView(h, r, h.app.facts(r, original, now), now)
+		newView(h, r, h.app.facts(r, original, h.owns, now), now)
 		// It mints nothing, and promises no length or validator that the
 		// page won't have.
 		return h.throughInjector(w, r, next, inject.Options{}, nil)
@@ -155,7 +155,7 @@ func (h *Handler) view(r *http.Request, original *url.URL) (v *view, why inject.
 		return v, ""
 	}
 	now := time.Now()
-	v = newView(h, r, h.app.facts(r, original, now), now)
+	v = newView(h, r, h.app.facts(r, original, h.owns, now), now)
 	ring, err := h.app.keys(r.Context())
 	if err != nil {
 		return nil, reasonKeys

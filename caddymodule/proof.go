@@ -103,6 +103,7 @@ func (c *call) take(h *Handler, s sessionctx.Session, p proof) error {
 		return err
 	}
 	c.handler, c.session, c.proof = h, s, p
+	c.recoverFirstTouch(h, &c.session)
 	// Consent rules match on what the request tells.
 	newView(h, c.r, c.facts, c.now)
 	if c.sameOrigin && p != proofCookie { // else they are what it was proved by
@@ -231,11 +232,8 @@ func (c *call) reconstruct(h *Handler, sessionID, userID string, ms int64) *sess
 	}
 	h.campaign.ClientAssignment(s, c.body)
 	h.resolveLandingPage(c.r, s)
-	if a, ok := c.body.PreservedAttribution(sessionctx.ClickIDColumns, c.now.UnixMilli()); ok {
-		s.Attribution = a
-	} else {
-		s.Attribution = c.body.CurrentAttribution(sessionctx.ClickIDColumns, ms)
-	}
+	touches := c.clientTouches(h)
+	s.Attribution = sessionctx.LostTouch(ms, touches.Current(c.body, ms))
 	return s
 }
 

@@ -77,11 +77,15 @@ func TestClientNames(t *testing.T) {
 
 func TestSeenSessionsForgetTheOldest(t *testing.T) {
 	s := newSeenSessions()
+	id := func(i int) string { return fmt.Sprintf("00000000-0000-8000-8000-%012x", i) }
 	for i := range 2*seenGeneration + 1 {
-		s.add(fmt.Sprint(i))
+		s.add(id(i), 1)
 	}
-	if s.has("0") || !s.has(fmt.Sprint(2*seenGeneration)) || !s.has(fmt.Sprint(seenGeneration)) {
+	if s.has(id(0), 1) || !s.has(id(2*seenGeneration), 1) || !s.has(id(seenGeneration), 1) {
 		t.Error("it forgets the wrong ones")
+	}
+	if s.has(id(2*seenGeneration), 2) {
+		t.Error("a session with another end is taken for the same")
 	}
 	if n := len(s.young) + len(s.old); n > 2*seenGeneration {
 		t.Errorf("%d are kept", n)

@@ -66,6 +66,10 @@ func (c *call) settle() error {
 	if outcome != "derived" {
 		c.app.settled.add(settled.ID, settled.ExpiresAt)
 	}
+	if ours := c.session.Attribution; settled.Attribution.Source == sessionctx.AttributionLost && ours.Source != sessionctx.AttributionLost {
+		// Who renewed first no longer knew it; this call does.
+		settled.Attribution = settled.Attribution.Recovered(ours)
+	}
 	c.session = settled
 	c.app.keepState(c.engine, c.ring, c.handler.campaign, &c.session, c.now)
 	if expired {

@@ -80,6 +80,27 @@ func (t *Touch) SameSource(u *Touch) bool {
 		t.Referrer == u.Referrer && slices.Equal(t.ClickIDs, u.ClickIDs)
 }
 
+// repeats reports whether t says nothing that u doesn't. That is so for a click
+// inside the site, for links that carry the landing page's parameters along or
+// part of them, and for the same link opened again without its referrer.
+func (t *Touch) repeats(u *Touch) bool {
+	for _, v := range [...][2]string{
+		{t.UTM.Source, u.UTM.Source}, {t.UTM.Medium, u.UTM.Medium}, {t.UTM.Campaign, u.UTM.Campaign},
+		{t.UTM.Term, u.UTM.Term}, {t.UTM.Content, u.UTM.Content},
+		{t.Ref, u.Ref}, {t.Source, u.Source}, {t.Referrer, u.Referrer},
+	} {
+		if v[0] != "" && v[0] != v[1] {
+			return false
+		}
+	}
+	for _, c := range t.ClickIDs {
+		if !slices.Contains(u.ClickIDs, c) {
+			return false
+		}
+	}
+	return true
+}
+
 // ClickID returns the touch's click id of that name, or "".
 func (t *Touch) ClickID(name string) string {
 	for _, c := range t.ClickIDs {
@@ -99,6 +120,10 @@ const (
 	// AttributionClient is what the client had preserved, taken because the
 	// server's entry was lost.
 	AttributionClient AttributionSource = "client"
+	// AttributionLost is a first touch that nobody knows any more: the cookie
+	// or the state that held it is gone. It is empty but for its time, and
+	// stays so: a later ad is never taken for the first touch.
+	AttributionLost AttributionSource = "lost"
 )
 
 // Attribution is the first touch, frozen at the first visit even when it is
@@ -109,43 +134,117 @@ type Attribution struct {
 	Source   AttributionSource
 }
 
+// maxAttribution bounds both touches together, in bytes as they are sealed.
+// The longest first touch fits; a cookie with it stays below 3,800 bytes.
+const maxAttribution = 2560
+
 // FirstTouch starts the attribution of a visitor who was not known before.
 func FirstTouch(t Touch) Attribution {
 	return Attribution{Original: t, Current: t, Source: AttributionServer}
+}
+
+// LostTouch is the attribution of a visitor whose first touch was at that time
+// (Unix ms) and is no longer known. t led to this visit.
+func LostTouch(at int64, t Touch) Attribution {
+	return Attribution{Original: Touch{Time: at}, Source: AttributionLost}.Return(t)
 }
 
 // Return returns the attribution of a new session by a known visitor: what
 // led to this one is the current touch, even when it is nothing.
 func (a Attribution) Return(t Touch) Attribution {
 	a.Current = t
-	return a
-}
-
-// Then returns the attribution after a later touch within a line of sessions.
-// The original never changes; the current one does when the new touch names a
-// campaign at all (a click from one page of the site to the next doesn't).
-func (a Attribution) Then(t Touch) Attribution {
-	if !t.Empty() && !t.SameSource(&a.Current) {
-		a.Current = t
+	// What is frozen matters more than what is current.
+	for a.Original.size()+a.Current.size() > maxAttribution && a.Current.shed() {
 	}
 	return a
 }
 
-// shorten leaves out what matters least of an attribution that is too long to
-// carry: the frozen touch matters more than the latest, campaign parameters
-// more than click ids. It reports whether there was anything to leave out.
-func (a *Attribution) shorten() bool {
-	same := a.Current.Time == a.Original.Time && a.Current.SameSource(&a.Original)
-	switch {
-	case !same && len(a.Current.ClickIDs) > 0:
-		a.Current.ClickIDs = nil
-	case !same:
-		a.Current = a.Original
-	case len(a.Original.ClickIDs) > 0:
-		a.Original.ClickIDs = a.Original.ClickIDs[:len(a.Original.ClickIDs)-1]
-		a.Current = a.Original
-	default:
+// Then returns the attribution after a later touch within a line of sessions.
+// The original never changes; the current one does when the new touch says
+// anything of a campaign that the current doesn't. A click inside the site
+// doesn't, nor a visit by typing the address.
+func (a Attribution) Then(t Touch) Attribution {
+	if t.Empty() {
+		return a
+	}
+	next := a.Return(t)
+	if next.Current.repeats(&a.Current) {
+		return a
+	}
+	return next
+}
+
+// Recovered returns a lost attribution with the first touch that is known
+// elsewhere. When that was is what the server knows.
+func (a Attribution) Recovered(known Attribution) Attribution {
+	if known.Current.Time == known.Original.Time {
+		known.Current.Time = a.Original.Time // it still is the first
+	}
+	known.Original.Time = a.Original.Time
+	return known.Then(a.Current)
+}
+
+// over reports whether the first touch is older than the window.
+func (a *Attribution) over(c *Campaign, now int64) bool {
+	return now-a.Original.Time > c.AttributionWindow.Milliseconds()
+}
+
+// supersedes reports whether a is to replace what the browser's attribution
+// cookie holds of the same first touch. A tab with an older token doesn't bring
+// an older current touch back.
+func (a *Attribution) supersedes(had *Attribution) bool {
+	if had.Source != a.Source {
+		return had.Source == AttributionLost
+	}
+	return a.Current.Time > had.Current.Time
+}
+
+// size is at least the touch's length when it is sealed, in bytes.
+func (t *Touch) size() int {
+	n := 32 + len(t.UTM.Source) + len(t.UTM.Medium) + len(t.UTM.Campaign) + len(t.UTM.Term) + len(t.UTM.Content) +
+		len(t.Ref) + len(t.Source) + len(t.Referrer) + len(t.LandingPage)
+	for _, c := range t.ClickIDs {
+		n += 4 + len(c.Name) + len(c.Value)
+	}
+	return n
+}
+
+// shed leaves out the touch's least important value, and reports whether there
+// was one: campaign parameters matter more than click ids, which are longer.
+func (t *Touch) shed() bool {
+	if n := len(t.ClickIDs); n > 0 {
+		if t.ClickIDs = t.ClickIDs[:n-1]; n == 1 {
+			t.ClickIDs = nil // as it is when it was carried
+		}
+		return true
+	}
+	for _, p := range [...]*string{
+		&t.Referrer, &t.LandingPage, &t.Source, &t.Ref,
+		&t.UTM.Content, &t.UTM.Term, &t.UTM.Medium, &t.UTM.Campaign, &t.UTM.Source,
+	} {
+		if *p != "" {
+			*p = ""
+			return true
+		}
+	}
+	return false
+}
+
+// shed leaves out what matters least of both touches, where a cookie has no
+// room for them, and reports whether there was anything: the frozen touch
+// matters more than the current one, campaign parameters more than click ids.
+func (a *Attribution) shed() bool {
+	same := a.Current.Time == a.Original.Time && a.Current.LandingPage == a.Original.LandingPage && a.Current.SameSource(&a.Original)
+	if !same && a.Current.shed() {
+		return true
+	}
+	n := len(a.Original.ClickIDs)
+	if n == 0 {
 		return false
+	}
+	a.Original.ClickIDs = a.Original.ClickIDs[: n-1 : n-1]
+	if same {
+		a.Current = a.Original
 	}
 	return true
 }

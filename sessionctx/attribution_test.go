@@ -128,6 +128,13 @@ func TestTheCurrentTouchIsWhatLedHereLast(t *testing.T) {
 	again := spring
 	again.Time += 5
 	again.LandingPage = "/elsewhere"
+	bare := spring // the link opened anew, from no page
+	bare.Referrer = ""
+	carriedAlong := Touch{Time: noonMS + 9, UTM: UTM{Source: "google", Campaign: "spring"}, LandingPage: "/two?utm_source=google&utm_campaign=spring"}
+	bareAd := Touch{Time: noonMS + 9, UTM: UTM{Source: "mail"}, LandingPage: "/"}
+	link := Touch{Time: noonMS + 9, Referrer: "https://news.example/", LandingPage: "/"}
+	secondClick := spring
+	secondClick.ClickIDs = []ClickID{{"gclid", "another"}}
 	for _, tt := range []struct {
 		name string
 		got  Attribution
@@ -137,6 +144,13 @@ func TestTheCurrentTouchIsWhatLedHereLast(t *testing.T) {
 		{"within a session a click inside the site changes nothing", FirstTouch(spring).Then(organic), spring},
 		{"within a session another campaign counts", FirstTouch(spring).Then(autumn), autumn},
 		{"a reload of the same campaign's page does not", FirstTouch(spring).Then(again), spring},
+		{"nor does the same link without its referrer", FirstTouch(spring).Then(bare), spring},
+		{"nor do parameters that the site's links carry along", FirstTouch(spring).Then(carriedAlong), spring},
+		{"a campaign without a referrer counts", FirstTouch(spring).Then(bareAd), bareAd},
+		{"another site's link counts", FirstTouch(spring).Then(link), link},
+		{"another click on the same ad counts", FirstTouch(spring).Then(secondClick), secondClick},
+		{"what has been found again keeps the latest", LostTouch(noonMS, autumn).Recovered(FirstTouch(spring)), autumn},
+		{"what has been found again is current where nothing came since", LostTouch(noonMS, organic).Recovered(FirstTouch(spring)), spring},
 		{"an organic visitor's later ad is the current touch only", FirstTouch(organic).Then(autumn), autumn},
 		{"a return without a campaign is one without", FirstTouch(spring).Return(organic), organic},
 	} {

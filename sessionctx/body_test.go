@@ -3,7 +3,6 @@ package sessionctx
 import (
 	"encoding/json"
 	"math"
-	"reflect"
 	"strings"
 	"testing"
 )
@@ -183,60 +182,6 @@ func TestAnObjectWithinABodyIsReadAsStrictly(t *testing.T) {
 	}
 }
 
-func TestPreservedAttribution(t *testing.T) {
-	body := func(original, current string) Body {
-		return parsed(t, `{"preserved_attribution":{"original":`+original+`,"current":`+current+`}}`)
-	}
-	t.Run("is taken, capped and marked as the client's word", func(t *testing.T) {
-		long := strings.Repeat("x", 1000)
-		a, ok := body(`{"timestamp":1000,"utm_source":"google","utm_campaign":"`+long+`","ref":5,"gclid":"`+long+
-			`","fbclid":"f","msclkid":"m","ttclid":"t","evil":"e","landingPage":"/l","referrer":"https://a.example/b"}`, `{"utm_source":"bing"}`).
-			PreservedAttribution(ClickIDColumns, noonMS)
-		want := Touch{
-			Time: 1000, UTM: UTM{Source: "google", Campaign: long[:128]}, Ref: "5",
-			Referrer: "https://a.example/b", LandingPage: "/l",
-			ClickIDs: []ClickID{{"gclid", long[:256]}, {"fbclid", "f"}, {"msclkid", "m"}},
-		}
-		if !ok || a.Source != AttributionClient || !reflect.DeepEqual(a.Original, want) {
-			t.Errorf("got  %+v\nwant %+v", a.Original, want)
-		}
-		if a.Current.UTM.Source != "bing" || a.Current.Time != noonMS {
-			t.Errorf("current: %+v", a.Current)
-		}
-	})
-	t.Run("keeps no query of a client's URLs", func(t *testing.T) {
-		a, _ := body(`{"referrer":"https://a.example/b?email=a@b.c","landingPage":"/l?email=a@b.c#x"}`, `null`).
-			PreservedAttribution(ClickIDColumns, noonMS)
-		if a.Original.Referrer != "https://a.example/b" || a.Original.LandingPage != "/l" {
-			t.Errorf("got %+v", a.Original)
-		}
-	})
-	for name, at := range map[string]string{"a time to come": `1e15`, "no time": `null`, "text": `"soon"`, "a time before 1970": `-5`} {
-		t.Run(name+" is now", func(t *testing.T) {
-			a, ok := body(`{"timestamp":`+at+`}`, `{}`).PreservedAttribution(nil, noonMS)
-			if !ok || a.Original.Time != noonMS {
-				t.Errorf("got %v, %v", a.Original.Time, ok)
-			}
-		})
-	}
-	for name, text := range map[string]string{
-		"missing": `{}`, "null": `{"preserved_attribution":null}`, "text": `{"preserved_attribution":"x"}`,
-		"without an original": `{"preserved_attribution":{"current":{}}}`,
-	} {
-		t.Run(name+" is none", func(t *testing.T) {
-			if a, ok := parsed(t, text).PreservedAttribution(nil, noonMS); ok {
-				t.Errorf("got %+v", a)
-			}
-		})
-	}
-	t.Run("a session/track's touch is the client's word too", func(t *testing.T) {
-		a := parsed(t, `{"utm_source":"x","gclid":"g"}`).CurrentAttribution(ClickIDColumns, 7)
-		if a.Source != AttributionClient || a.Original.Time != 7 || a.Original.UTM.Source != "x" || !reflect.DeepEqual(a.Original, a.Current) {
-			t.Errorf("got %+v", a)
-		}
-	})
-}
-
 func FuzzParseBody(f *testing.F) {
 	for _, s := range []string{`{}`, `{"a":1,"a":2}`, `{"f":"\ud800"}`, `{"f":1e999}`, `{"f":{"f":[{}]}} `, `{"f":"NaN"}`,
 		` { "\u0061\"" : [ 1 , "]" ] , "b":-1.5e3	,"c" : "\\" } `, `{"é":null,"":true}`, `{"a":1}x`, `[{}]`} {
@@ -278,7 +223,6 @@ func FuzzParseBody(f *testing.F) {
 			}
 			body.Object(name)
 		}
-		body.PreservedAttribution(ClickIDColumns, noonMS)
 		ParseEvent(body, asIs)
 	})
 }

@@ -52,8 +52,11 @@ func (e *encoder) attribution(a *Attribution) {
 	if same {
 		flags |= 1
 	}
-	if a.Source == AttributionClient {
+	switch a.Source {
+	case AttributionClient:
 		flags |= 2
+	case AttributionLost:
+		flags |= 4
 	}
 	e.bools(flags)
 	e.touch(&a.Original)
@@ -168,8 +171,11 @@ func (d *decoder) touch() (t Touch) {
 func (d *decoder) attribution() (a Attribution) {
 	flags := d.bools()
 	a.Source = AttributionServer
-	if flags&2 != 0 {
+	switch {
+	case flags&2 != 0:
 		a.Source = AttributionClient
+	case flags&4 != 0:
+		a.Source = AttributionLost
 	}
 	a.Original = d.touch()
 	a.Current = a.Original

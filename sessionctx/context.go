@@ -69,15 +69,7 @@ func (d *Document) Append(dst []byte) []byte {
 	o.str("source", string(v.Consent.Source))
 	o.close()
 
-	o.key("attribution")
-	o.open()
-	o.key("original")
-	o.touch(&s.Attribution.Original)
-	if cur := &s.Attribution.Current; !cur.SameSource(&s.Attribution.Original) {
-		o.key("current")
-		o.touch(cur)
-	}
-	o.close()
+	o.attribution(s.Attribution)
 
 	o.str("campaignEnvironment", string(c.Environment))
 	o.str("apiBaseUrl", d.APIBaseURL)
@@ -119,6 +111,41 @@ func (o *object) gdprSettings(rules *ConsentRules, consent *Consent, f *Facts) {
 		o.opt("termsOfServiceUrl", rules.TermsOfServiceURL)
 	}
 	o.close()
+}
+
+// maxShownAttribution bounds the attribution in the document, in bytes of JSON:
+// a byte of a client's text may take six there.
+const maxShownAttribution = 2048
+
+// attribution writes both touches, `current` only where it differs. What does
+// not fit is left out of the current touch first; token and rows have all.
+func (o *object) attribution(a Attribution) {
+	start := len(o.b)
+	for {
+		same := a.Current.SameSource(&a.Original)
+		o.key("attribution")
+		o.open()
+		if a.Source != AttributionServer {
+			o.str("source", string(a.Source))
+		}
+		o.key("original")
+		o.touch(&a.Original)
+		if !same {
+			o.key("current")
+			o.touch(&a.Current)
+		}
+		o.close()
+		if len(o.b)-start <= maxShownAttribution {
+			return
+		}
+		if same {
+			a.Original.shed()
+			a.Current = a.Original
+		} else if !a.Current.shed() {
+			a.Current = a.Original
+		}
+		o.b = o.b[:start]
+	}
 }
 
 // touch writes a touch in the shape of the reference client's attribution

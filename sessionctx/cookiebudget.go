@@ -12,15 +12,31 @@ import (
 // outgrow 8 KiB.
 const maxCookies = 6 << 10
 
-// The longest values that are set, in bytes. With their names and a choice
-// they stay below maxCookies by themselves: a campaign never has to give up
-// one of its own cookies for another.
+// The longest values that are set, in bytes: browsers refuse cookies beyond
+// 4,096 with name and attributes. An attribution that is longer than the other
+// cookies leave room for is cut, so that a campaign's own stay below maxCookies
+// by themselves: it never has to give up one of them for another.
 const (
 	maxUserCookie        = 1700
 	maxSessionCookie     = 1500
-	maxAttributionCookie = 2400
+	maxAttributionCookie = 3800
 	maxChoiceCookie      = 160
 )
+
+// attributionRoom is how long the value of the attribution cookie may be,
+// beside the campaign's others that the answer sets or the browser has.
+func (s *cookieSet) attributionRoom() int {
+	room := maxCookies - len(s.names.Choice) - maxChoiceCookie - len(s.names.Attribution)
+	for _, name := range [...]string{s.names.User, s.names.Session} {
+		named := func(c Cookie) bool { return c.Name == name }
+		if i := slices.IndexFunc(s.out, named); i >= 0 {
+			room -= s.out[i].size()
+		} else if i := slices.IndexFunc(s.carried, named); i >= 0 {
+			room -= s.carried[i].size()
+		}
+	}
+	return min(room, maxAttributionCookie)
+}
 
 func (ck *Cookie) size() int { return len(ck.Name) + len(ck.Value) }
 

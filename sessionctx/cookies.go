@@ -63,8 +63,10 @@ type Carried struct {
 	User        *UserCookie
 	Session     *Session
 	Attribution *Attribution
-	Choice      *Choice
-	Reference   *Choice
+	// attributionOf is the user whose attribution it is.
+	attributionOf string
+	Choice        *Choice
+	Reference     *Choice
 
 	all []Cookie // as they came, other campaigns' and other programs' too
 }
@@ -90,7 +92,6 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 		return got
 	}
 	names := c.CookieNames(secure)
-	var attributionUser string
 	var reference []string
 	for _, ck := range cookies {
 		switch ck.Name {
@@ -106,7 +107,7 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 			}
 		case names.Attribution:
 			if got.Attribution == nil {
-				attributionUser, got.Attribution = r.openAttribution(ck.Value, c, now)
+				got.attributionOf, got.Attribution = r.openAttribution(ck.Value, c)
 			}
 		case names.Choice:
 			if got.Choice == nil {
@@ -128,14 +129,24 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 		if got.Session != nil && got.Session.UserID != got.User.UserID {
 			got.Session = nil
 		}
-		if got.Attribution != nil && attributionUser != got.User.UserID {
+		if got.Attribution != nil && got.attributionOf != got.User.UserID {
 			got.Attribution = nil
 		}
-	} else if got.Session != nil && got.Attribution != nil && attributionUser != got.Session.UserID {
+	} else if got.Session != nil && got.Attribution != nil && got.attributionOf != got.Session.UserID {
 		got.Attribution = nil
 	}
-	if got.Session != nil && got.Attribution != nil {
-		got.Session.Attribution = *got.Attribution
+	if a := got.Attribution; a != nil {
+		over := a.over(c, now)
+		if s := got.Session; s != nil && (s.Attribution.Original.Time != a.Original.Time || over && s.Expired(now)) {
+			got.Session = nil // of another line, or at its end
+		}
+		switch {
+		case got.Session != nil:
+			// The window ends for the user, but not in mid-session.
+			got.Session.Attribution = *a
+		case over:
+			got.Attribution = nil
+		}
 	}
 	return got
 }
@@ -202,9 +213,9 @@ func (r *Ring) sealUser(dst []byte, u *UserCookie, c *Campaign, now int64) []byt
 	return w.seal(dst, r, sealUser, now)
 }
 
-func (r *Ring) openAttribution(v string, c *Campaign, now int64) (user string, a *Attribution) {
+func (r *Ring) openAttribution(v string, c *Campaign) (user string, a *Attribution) {
 	ref, user, a := r.decodeAttribution(v)
-	if a == nil || ref != c.CampaignRef || now-a.Original.Time > c.AttributionWindow.Milliseconds() {
+	if a == nil || ref != c.CampaignRef {
 		return "", nil
 	}
 	return user, a
@@ -232,9 +243,8 @@ func (r *Ring) decodeAttribution(v string) (ref CampaignRef, user string, a *Att
 	return ref, user, &got
 }
 
-// sealAttribution leaves out what doesn't fit a cookie, and returns what is in
-// it.
-func (r *Ring) sealAttribution(dst []byte, s *Session, now int64) ([]byte, Attribution) {
+// sealAttribution leaves out what makes the value longer than longest.
+func (r *Ring) sealAttribution(dst []byte, s *Session, now int64, longest int) []byte {
 	a := s.Attribution
 	w := takeBench()
 	defer putBench(w)
@@ -245,8 +255,8 @@ func (r *Ring) sealAttribution(dst []byte, s *Session, now int64) ([]byte, Attri
 		w.text(string(s.Campaign.Environment))
 		w.id(s.UserID)
 		w.attribution(&a)
-		if sealedLen(len(w.b)) <= maxAttributionCookie || !a.shorten() {
-			return w.seal(dst, r, sealAttribution, now), a
+		if sealedLen(len(w.b)) <= longest || !a.shed() {
+			return w.seal(dst, r, sealAttribution, now)
 		}
 	}
 }
@@ -259,48 +269,68 @@ func refreshAfter(lifetime time.Duration) time.Duration { return min(24*time.Hou
 // missing or whose content changed, and what has to make room for them. Where
 // cookies are not allowed, those that the browser brought are removed.
 func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
-	now := at.UnixMilli()
 	if !v.CookiesAllowed {
 		return v.removals(r, secure)
 	}
-	c, s := v.Campaign, &v.Session
-	names := c.CookieNames(secure)
-	var out []Cookie
-	add := func(name string, value []byte, age time.Duration, longest int) {
-		if age > 0 && len(value) <= longest {
-			out = append(out, Cookie{Name: name, Value: string(value), MaxAge: age})
-		}
-	}
-	var buf [1024]byte
-
+	now := at.UnixMilli()
+	names := v.Campaign.CookieNames(secure)
+	set := cookieSet{names: &names, carried: v.carried.all}
 	if user, age := v.userCookie(now); user != nil {
-		add(names.User, r.sealUser(buf[:0], user, c, now), age, maxUserCookie)
+		set.add(names.User, r.sealUser(set.buf[:0], user, v.Campaign, now), age, maxUserCookie)
 	}
-	if had := v.carried.Session; had == nil || had.ID != s.ID || had.ExpiresAt != s.ExpiresAt {
-		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
-		add(names.Session, r.sealSession(buf[:0], sealSession, s, false, maxSessionCookie, now), age, maxSessionCookie)
-	}
-	sameTimes := func(a, b *Attribution) bool {
-		return a != nil && a.Current.Time == b.Current.Time && a.Original.Time == b.Original.Time
-	}
-	if had := v.carried.Attribution; !sameTimes(had, &s.Attribution) {
-		// One that was cut to fit may be what the browser has already.
-		if value, cut := r.sealAttribution(buf[:0], s, now); !sameTimes(had, &cut) {
-			age := c.AttributionWindow - time.Duration(now-s.Attribution.Original.Time)*time.Millisecond
-			add(names.Attribution, value, age, maxAttributionCookie)
-		}
-	}
-	if len(out) == 0 {
+	v.lineCookies(r, &set, now)
+	if len(set.out) == 0 {
 		return nil
 	}
-	return v.makeRoom(out, r, secure, now)
+	return v.makeRoom(set.out, r, secure, now)
+}
+
+// cookieSet gathers what an answer sets.
+type cookieSet struct {
+	names   *CookieNames
+	carried []Cookie // that the browser has
+	out     []Cookie
+	buf     [1024]byte
+}
+
+func (s *cookieSet) add(name string, value []byte, age time.Duration, longest int) {
+	if age > 0 && len(value) <= longest {
+		s.out = append(s.out, Cookie{Name: name, Value: string(value), MaxAge: age})
+	}
+}
+
+// lineCookies sets session and attribution, which are always of one line. A
+// tab of a line that the browser's has replaced goes on by its token alone.
+func (v *Visit) lineCookies(r *Ring, set *cookieSet, now int64) {
+	c, s := v.Campaign, &v.Session
+	touches, held := &s.Attribution, v.carried.Attribution
+	if v.carried.attributionOf != s.UserID {
+		held = nil
+	}
+	sameLine := held != nil && held.Original.Time == touches.Original.Time
+	if held != nil && !sameLine && (held.Original.Time < touches.Original.Time || touches.over(c, now)) {
+		return
+	}
+	had := v.carried.Session
+	newSession := had == nil || had.ID != s.ID
+	if newSession || had.ExpiresAt != s.ExpiresAt {
+		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
+		set.add(set.names.Session, r.sealSession(set.buf[:0], sealSession, s, false, maxSessionCookie, now), age, maxSessionCookie)
+	}
+	// It lasts as long as the window, and at least as long as the session.
+	ends := touches.Original.Time + c.AttributionWindow.Milliseconds()
+	if !sameLine || touches.supersedes(held) || newSession && ends < s.ExpiresAt {
+		age := time.Duration(max(ends, s.ExpiresAt)-now) * time.Millisecond
+		longest := set.attributionRoom()
+		set.add(set.names.Attribution, r.sealAttribution(set.buf[:0], s, now, longest), age, longest)
+	}
 }
 
 // userCookie is the user cookie that the answer sets and how long it lives, or
 // nil where the browser's is as it should be.
 func (v *Visit) userCookie(now int64) (*UserCookie, time.Duration) {
-	s := &v.Session
-	lifetime, fixed := v.Campaign.userCookie()
+	c, s := v.Campaign, &v.Session
+	lifetime, fixed := c.userCookie()
 	user := UserCookie{UserID: s.UserID, FirstAt: s.userSince(), RefreshedAt: now}
 	had := v.carried.User
 	if had != nil && had.UserID == s.UserID {

@@ -133,10 +133,10 @@ func TestWhichCookiesAreSetAndRemoved(t *testing.T) {
 					signal := gpc || dnt
 					allowed := rule == "not required"
 					switch {
-					case rule == "no consent block":
-						allowed = true
 					case choice != nil && !choice.Analytics: // never over a refusal of ours
 						allowed = false
+					case rule == "no consent block":
+						allowed = true
 					case ref.present && !ref.says: // here always the newer one
 						allowed = false
 					case choice != nil:
@@ -410,7 +410,8 @@ func TestACookieThatDoesNotVerifyCountsAsAbsent(t *testing.T) {
 		{"another campaign's session and attribution", rename(jar, c, neighbour), neighbour, true, false, false},
 		{"production's session and attribution in preview", rename(jar, c, preview), preview, true, false, false},
 		{"another workspace's user, and his session", rename(jar, c, elsewhere), elsewhere, false, false, true},
-		{"attribution beyond the window", jar, func() *Campaign { c := *c; c.AttributionWindow = -1 * time.Hour; return &c }(), true, true, false},
+		{"attribution beyond the window", without(jar, names.Session), func() *Campaign { c := *c; c.AttributionWindow = -1 * time.Hour; return &c }(), true, false, false},
+		{"attribution beyond the window, in mid-session", jar, func() *Campaign { c := *c; c.AttributionWindow = -1 * time.Hour; return &c }(), true, true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := ring.OpenCookies(tt.jar, tt.read, true, noonMS)

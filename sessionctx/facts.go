@@ -23,7 +23,12 @@ type Facts struct {
 	URI string
 	// Touch holds the campaign parameters, referrer and landing page of
 	// this request.
-	Touch  Touch
+	Touch Touch
+	// FromWithin is whether the visitor came from a page of the operator's
+	// own, or back from a provider that visits only pass through. Nothing
+	// new led here then.
+	FromWithin bool
+
 	Geo    Geo
 	Device Device
 	Bot    Bot

@@ -97,7 +97,7 @@ func TestARetiredKeyVerifiesAsLongAsAUserCookieMayLive(t *testing.T) {
 	last := noonMS + PublishAhead - 1 // of the old key
 	u := UserCookie{UserID: newUserID(t, ring, 3, c.WorkspaceID), FirstAt: last, RefreshedAt: last}
 	value := string(ring.sealUser(nil, &u, c, last))
-	dies := last + c.Consent.UserCookie.Milliseconds() + refreshUser.Milliseconds()
+	dies := last + c.Consent.UserCookie.Milliseconds() + refreshAfter(c.Consent.UserCookie).Milliseconds()
 	if ring.Prune(dies).openUser(value, c, dies) == nil {
 		t.Error("the key is gone before the last cookie that it made")
 	}

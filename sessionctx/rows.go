@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -123,8 +124,7 @@ func AppendSessionRow(dst []byte, c *Campaign, s *Session, f *Facts) []byte {
 	o.orNull("visitor_day", f.VisitorDay)
 	source := s.Attribution.Source
 	if source == "" {
-		// The session's first touch is lost: nobody's word but ours.
-		source = AttributionServer
+		source = AttributionLost
 	}
 	o.str("attribution_source", string(source))
 	o.orNull("original_utm_source", orig.UTM.Source)
@@ -139,8 +139,29 @@ func AppendSessionRow(dst []byte, c *Campaign, s *Session, f *Facts) []byte {
 	for _, name := range ClickIDColumns {
 		o.orNull(name, cur.ClickID(name))
 	}
+	o.orNull("other_click_ids", otherClickIDs(cur.ClickIDs))
 	o.close()
 	return o.b
+}
+
+// otherClickIDs are those without a column of their own, as the text of a JSON
+// object; empty if there are none.
+func otherClickIDs(ids []ClickID) string {
+	var o object
+	for _, c := range ids {
+		if slices.Contains(ClickIDColumns, c.Name) {
+			continue
+		}
+		if o.b == nil {
+			o.open()
+		}
+		o.str(c.Name, c.Value)
+	}
+	if o.b == nil {
+		return ""
+	}
+	o.close()
+	return string(o.b)
 }
 
 // ids writes what every datasource has: tenant, session, segment and test.

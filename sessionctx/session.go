@@ -104,6 +104,9 @@ func (e *encoder) session(s *Session, withAttribution bool) {
 	e.assignments(s.Assignments)
 	if withAttribution {
 		e.attribution(&s.Attribution)
+	} else {
+		// When the first touch was, for the case that its own cookie is lost.
+		e.int(s.Attribution.Original.Time)
 	}
 	if s.UserSince != 0 {
 		e.int(s.UserSince)
@@ -139,6 +142,8 @@ func decodeSession(b []byte) (*Session, error) {
 	s.Assignments = d.assignments()
 	if flags&4 != 0 {
 		s.Attribution = d.attribution()
+	} else {
+		s.Attribution = LostTouch(d.int(), Touch{})
 	}
 	if flags&64 != 0 {
 		s.UserSince = d.int()
@@ -184,7 +189,7 @@ func (r *Ring) sealSession(dst []byte, p purpose, s *Session, withAttribution bo
 	w.session(s, withAttribution)
 	if sealedLen(len(w.b)) > max {
 		short := *s
-		for sealedLen(len(w.b)) > max && short.shorten(withAttribution) {
+		for sealedLen(len(w.b)) > max && short.shorten() {
 			w.b = w.b[:0]
 			w.session(&short, withAttribution)
 		}
@@ -192,12 +197,9 @@ func (r *Ring) sealSession(dst []byte, p purpose, s *Session, withAttribution bo
 	return w.seal(dst, r, p, now)
 }
 
-// shorten leaves out what is missed least, and reports whether there was
-// anything.
-func (s *Session) shorten(withAttribution bool) bool {
-	if withAttribution && s.Attribution.shorten() {
-		return true
-	}
+// shorten leaves out the assignment that is missed least, and reports whether
+// there was one.
+func (s *Session) shorten() bool {
 	n := len(s.Assignments)
 	if n < 2 {
 		return false // the first is the one that columns name

@@ -70,10 +70,9 @@ func Identify(in Input) (*Visit, error) {
 			c.forget(&v.Session)
 			v.Session.ConsentRequired = in.Consent.Required
 			if in.Carried.Attribution == nil {
-				// The attribution cookie is gone or was refused, the
-				// session cookie isn't: this session's first touch is
-				// lost, the earliest known one takes its place.
-				v.Session.Attribution = FirstTouch(touch)
+				// The attribution cookie is gone, the session cookie
+				// isn't: nothing that comes now was the first touch.
+				v.Session.Attribution = s.Attribution.Return(touch)
 			}
 			if !s.Expired(now) {
 				v.Session.Attribution = v.Session.Attribution.Then(touch)
@@ -106,8 +105,10 @@ func Identify(in Input) (*Visit, error) {
 		s.Returning = true
 		s.UserSince = in.Carried.User.FirstAt
 		v.held = in.Carried.User.Assignments
-		if in.Carried.Attribution != nil {
-			s.Attribution = in.Carried.Attribution.Return(touch)
+		if a := in.Carried.Attribution; a != nil && in.Facts.FromWithin {
+			s.Attribution = a.Then(touch)
+		} else if a != nil {
+			s.Attribution = a.Return(touch)
 		}
 	} else {
 		id, err := in.Ring.NewUserID(in.Random, now, c.WorkspaceID)

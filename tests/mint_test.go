@@ -44,11 +44,11 @@ func mint(t testing.TB, ring *sessionctx.Ring, campaign string, ago, duration ti
 		CampaignRef: sessionctx.CampaignRef{ID: campaign, Environment: sessionctx.Production},
 		WorkspaceID: "ws_1", ProjectID: "pr_1", SessionDuration: duration, AttributionWindow: 30 * 24 * time.Hour, Cookies: true,
 	}
-	user, err := ring.NewUserID(rand.Reader, c.WorkspaceID)
+	created := time.Now().Add(-ago).UnixMilli()
+	user, err := ring.NewUserID(rand.Reader, created, c.WorkspaceID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	created := time.Now().Add(-ago).UnixMilli()
 	id, err := ring.NewSessionID(rand.Reader, created, c.CampaignRef, user)
 	if err != nil {
 		t.Fatal(err)

@@ -53,6 +53,7 @@ type sessionContext struct {
 	ServerTime  int64
 	APIBaseURL  string
 	Attribution struct {
+		Source            string
 		Original, Current map[string]any
 	}
 	Consent             map[string]any
@@ -237,4 +238,13 @@ func (v *visitor) cookieNames() []string {
 		names = append(names, c.Name)
 	}
 	return names
+}
+
+// setCookie puts a cookie into a browser's jar; an empty value takes it out.
+func setCookie(jar http.CookieJar, site *url.URL, name, value string) {
+	c := &http.Cookie{Name: name, Value: value, Path: "/"}
+	if value == "" {
+		c.MaxAge = -1
+	}
+	jar.SetCookies(site, []*http.Cookie{c})
 }

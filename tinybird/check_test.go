@@ -192,7 +192,7 @@ func TestEveryColumnIsRuledOrKnownToBeFree(t *testing.T) {
 		city region region_code timezone browser_version referrer user_agent language user_hostname uri
 		original_utm_source original_utm_medium original_utm_campaign original_utm_term original_utm_content
 		original_ref original_source original_referrer original_landing_page gclid gbraid wbraid dclid fbclid
-		msclkid ttclid twclid li_fat_id epik sc_cid renewal_count event_value form_id clicked_element clicked_url
+		msclkid ttclid twclid li_fat_id epik sc_cid other_click_ids renewal_count event_value form_id clicked_element clicked_url
 		page_load_time dom_ready_time time_on_page session_event_sequence metadata page_url referrer_url
 		viewport_width viewport_height latitude longitude policy_version ip`)
 	for _, name := range names {

@@ -103,7 +103,7 @@ var common = map[string]rule{
 	"event_type":           oneOf("conversion engagement system"),
 	"event_placement":      oneOf("internal external"),
 	"event_value_type":     oneOf("static dynamic"),
-	"attribution_source":   oneOf("server client"),
+	"attribution_source":   oneOf("server client lost"),
 
 	"purpose": word,
 	"proof":   word,

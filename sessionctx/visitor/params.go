@@ -1,8 +1,11 @@
 package visitor
 
 import (
+	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 )
 
 // defaultClickIDs are the click ids of the larger advertising networks.
@@ -79,11 +82,11 @@ func newParamSet(clickIDs, keep []string) *paramSet {
 	return s
 }
 
-// add makes p known by name, unless that name is taken.
-func (s *paramSet) add(p param, name string) {
+// add makes p known by name, and reports whether the name was free.
+func (s *paramSet) add(p param, name string) bool {
 	name = strings.ToLower(name)
 	if _, taken := s.byName[name]; taken || name == "" || len(name) > maxParamName {
-		return
+		return false
 	}
 	i := slices.Index(s.list, p)
 	if i < 0 {
@@ -92,6 +95,7 @@ func (s *paramSet) add(p param, name string) {
 	}
 	s.byName[name] = i
 	s.maxLen = max(s.maxLen, len(name))
+	return true
 }
 
 // columnName is a parameter's name in rows: lower case, words joined by "_"
@@ -153,4 +157,52 @@ func unhex(c byte) byte {
 		return c - 'A' + 10
 	}
 	return 0xff
+}
+
+// CheckParams returns an error unless the names may be read as click ids and
+// kept as further parameters of URLs. keep has those beside the campaign
+// parameters and click ids.
+func CheckParams(clickIDs, keep []string) error {
+	s := newParamSet(nil, nil)
+	if n := len(clickIDs) + len(keep); n > maxConfigured {
+		return fmt.Errorf("%d names are more than %d: keep those that links really carry", n, maxConfigured)
+	}
+	for _, name := range clickIDs {
+		column := columnName(name)
+		if !clickIDName(name) || len(column) > maxParamName || slices.Contains(touchFields, column) {
+			return fmt.Errorf("%q is no click id's name: 1 to 64 letters, digits, _ and -, a letter first, and none of %s", sessionctx.CleanText(name, 80), strings.Join(touchFields, ", "))
+		}
+		if !s.add(param{paramClickID, name, column}, name) || !s.add(param{paramClickID, name, column}, column) && strings.ToLower(name) != column {
+			return fmt.Errorf("%q is read already: leave it out", name)
+		}
+	}
+	for _, name := range keep {
+		if !paramName(name) {
+			return fmt.Errorf("%q is no parameter's name: 1 to 64 letters, digits, dots, _ and -", sessionctx.CleanText(name, 80))
+		}
+		if !s.add(param{paramKept, name, name}, name) {
+			return fmt.Errorf("%q is kept already: leave it out", name)
+		}
+	}
+	return nil
+}
+
+// maxConfigured bounds the names of click ids and kept parameters.
+const maxConfigured = 64
+
+// touchFields are names that a touch has for something else.
+var touchFields = []string{"timestamp", "referrer", "landing_page"}
+
+// clickIDName reports whether name can be a key in the page's context.
+func clickIDName(name string) bool {
+	return paramName(name) && isLetter(name[0]) && !strings.Contains(name, ".")
+}
+
+func paramName(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; !isAlnum(c) && c != '_' && c != '-' && c != '.' {
+			return false
+		}
+	}
+	return name != "" && len(name) <= maxParamName
 }

@@ -35,10 +35,6 @@ type Reader struct {
 	// the advertising network sends ("gclid", "ScCid"). Nil means
 	// DefaultClickIDs.
 	ClickIDs []string
-	// OwnHosts reports whether a host (lower case, no port) belongs to the
-	// same operator, so that a visitor coming from it has no referrer. The
-	// request's own host always belongs. Nil means no others.
-	OwnHosts func(host string) bool
 	// IgnoreReferrers are domains (with their subdomains) that a visitor
 	// only passes through, as payment and sign-in pages. Nil means
 	// DefaultIgnoreReferrers, an empty list means none.
@@ -57,6 +53,7 @@ type Reader struct {
 // state is what a Reader works out once from its settings.
 type state struct {
 	params    *paramSet
+	clickIDs  []string // by column
 	ignored   map[string]struct{}
 	agents    *cache[agentKey, agent]
 	languages *cache[string, string]
@@ -71,6 +68,10 @@ type Request struct {
 	ClientIP netip.Addr
 	// TrustedProxy says that the peer is a proxy whose headers count.
 	TrustedProxy bool
+	// OwnHosts reports whether a host (lower case, no port) belongs to the
+	// same operator, so that a visitor coming from it has no referrer. The
+	// request's own host always belongs. Nil means no others.
+	OwnHosts func(host string) bool
 	// Now becomes the touch's time.
 	Now time.Time
 }
@@ -93,10 +94,14 @@ func (rd *Reader) Read(q Request) sessionctx.Facts {
 	path := u.EscapedPath()
 	f.URI = cutURL(path, maxURI)
 	f.Touch = st.touch(path, u.RawQuery, q.Now)
-	f.Touch.Referrer = rd.referrer(field(h, "Referer"), hostname(f.Host))
+	referer := field(h, "Referer")
+	f.Touch.Referrer, f.FromWithin = rd.referrer(referer, hostname(f.Host), q.OwnHosts)
 	f.Touch = f.Touch.Clean()
 	f.Geo = rd.locate(r, q.TrustedProxy, f.ClientIP)
 	f.Fetch = fetchMetadata(h)
+	if referer == "" { // left out by the page's Referrer-Policy
+		f.FromWithin = f.Fetch.Site == "same-origin"
+	}
 	f.Purpose = purpose(r, &f.Fetch)
 	f.GPC = field(h, "Sec-Gpc") == "1"
 	f.DNT = field(h, "Dnt") == "1"
@@ -114,6 +119,19 @@ func (rd *Reader) Read(q Request) sessionctx.Facts {
 func (rd *Reader) TouchFromURL(pageURL string, now time.Time) sessionctx.Touch {
 	p := splitURL(pageURL)
 	return rd.state().touch(p.path, p.query, now).Clean()
+}
+
+// ClientTouches reads what a client reports by the reader's lists. host is the
+// request's host[:port]; own is as Request.OwnHosts.
+func (rd *Reader) ClientTouches(host string, own func(host string) bool) sessionctx.ClientTouches {
+	return sessionctx.ClientTouches{
+		ClickIDs:    rd.state().clickIDs,
+		LandingPage: func(page string) string { return rd.TouchFromURL(page, time.Time{}).LandingPage },
+		Referrer: func(referrer string) string {
+			r, _ := rd.referrer(referrer, hostname(host), own)
+			return r
+		},
+	}
 }
 
 // CampaignURL is the function of that name with the reader's own lists.
@@ -138,6 +156,11 @@ func (rd *Reader) state() *state {
 			ignored:   domainSet(ignore),
 			agents:    newCache[agentKey, agent](size),
 			languages: newCache[string, string](size),
+		}
+		for _, p := range rd.st.params.list {
+			if p.kind == paramClickID {
+				rd.st.clickIDs = append(rd.st.clickIDs, p.column)
+			}
 		}
 	})
 	return rd.st

@@ -17,13 +17,17 @@ var defaultIgnoreReferrers = []string{
 	"computop-paygate.com", "payone.com", "secupay.com", "datatrans.com", "saferpay.com", "twint.ch",
 	"pay.google.com", "payments.google.com", "pay.amazon.com", "payments.amazon.com",
 	"squareup.com", "shop.app", "afterpay.com", "clearpay.co.uk", "affirm.com", "sezzle.com",
+	"trustly.com", "gocardless.com", "paydirekt.de", "pay.checkout.com", "checkout.shopify.com",
 	"worldpay.com", "authorize.net", "cybersource.com", "2checkout.com", "buy.paddle.com", "checkout.paddle.com",
 	"razorpay.com", "payu.com", "payu.in", "przelewy24.pl", "tpay.com", "ideal.nl", "bancontact.com", "multisafepay.com",
 	"skrill.com", "neteller.com", "paysafecard.com", "mercadopago.com", "pagseguro.uol.com.br", "yookassa.ru",
 	// card holders' authentication
 	"arcot.com", "cardinalcommerce.com", "rsa3dsauth.com", "securesuite.co.uk", "3dsecure.io", "wlp-acs.com", "modirum.com",
-	// sign-in
-	"accounts.google.com", "appleid.apple.com", "login.microsoftonline.com", "login.live.com", "b2clogin.com",
+	"touchtechpayments.com", "netcetera-payment.ch", "pluscard.de",
+	// sign-in (not facebook.com and the like: their links are referrers, and
+	// browsers send no path by which to tell them from a sign-in)
+	"accounts.google.com", "accounts.youtube.com", "appleid.apple.com", "login.microsoftonline.com", "login.live.com",
+	"login.microsoft.com", "b2clogin.com", "ciamlogin.com", "api.twitter.com", "api.x.com",
 	"login.yahoo.com", "auth0.com", "okta.com", "onelogin.com", "amazoncognito.com", "signin.aws.amazon.com",
 }
 
@@ -41,48 +45,33 @@ func domainSet(domains []string) map[string]struct{} {
 }
 
 // referrer is the origin and path of a Referer header, or nothing if it names
-// this host, another of the operator's or a provider passed through.
-func (rd *Reader) referrer(header, ownHost string) string {
+// this host, another of the operator's or a provider passed through: within
+// says that then. own may be nil.
+func (rd *Reader) referrer(header, ownHost string, own func(host string) bool) (referrer string, within bool) {
 	if header == "" {
-		return ""
+		return "", false
 	}
 	p := splitURL(header)
 	if p.opaque || p.authority == "" {
-		return ""
+		return "", false
 	}
 	switch {
 	case strings.EqualFold(p.scheme, "http://"), strings.EqualFold(p.scheme, "https://"):
 	case strings.EqualFold(p.scheme, "android-app://"), strings.EqualFold(p.scheme, "ios-app://"):
 		// An app's package is no host name of ours or of a provider.
-		return joinReferrer(header, p)
+		return joinReferrer(header, p), false
 	default:
-		return ""
+		return "", false
 	}
 	authority, ok := cleanHost(p.authority, strings.TrimSuffix(p.scheme, "://"))
 	if !ok {
-		return ""
+		return "", false
 	}
-	host := hostname(authority)
-	if host == ownHost || rd.OwnHosts != nil && rd.OwnHosts(host) || rd.ignores(host) {
-		return ""
+	host := strings.TrimSuffix(hostname(authority), ".")
+	if host == strings.TrimSuffix(ownHost, ".") || own != nil && own(host) || under(rd.state().ignored, host) {
+		return "", true
 	}
-	return joinReferrer(header, p)
-}
-
-// ignores reports whether host is an ignored domain or below one.
-func (rd *Reader) ignores(host string) bool {
-	set := rd.state().ignored
-	for host != "" {
-		if _, ok := set[host]; ok {
-			return true
-		}
-		i := strings.IndexByte(host, '.')
-		if i < 0 {
-			return false
-		}
-		host = host[i+1:]
-	}
-	return false
+	return joinReferrer(header, p), false
 }
 
 func joinReferrer(header string, p urlParts) string {

@@ -116,7 +116,8 @@ func TestIrrelevantParametersCostNothing(t *testing.T) {
 }
 
 func TestReferrer(t *testing.T) {
-	rd := Reader{OwnHosts: func(h string) bool { return strings.HasSuffix(h, ".example.com") }}
+	var rd Reader
+	own := NewHosts([]string{"*.example.com"}).Contain
 	strict := Reader{IgnoreReferrers: []string{}}
 	for _, c := range []struct{ name, header, want string }{
 		{"none", "", ""},
@@ -147,7 +148,7 @@ func TestReferrer(t *testing.T) {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Host = "lp.example.org:443"
 		r.Header.Set("Referer", c.header)
-		if got := rd.Read(Request{HTTP: r}).Touch.Referrer; got != c.want {
+		if got := rd.Read(Request{HTTP: r, OwnHosts: own}).Touch.Referrer; got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
