@@ -389,7 +389,7 @@ ab_test hero {
 }
 
 var globalMistakes = []mistake{
-	{"an unknown option", "storage redis", "unknown option 'storage' in session_context: known are click_ids, geo, ignore_referrers, keys, outbox, sink, store, url_params, at Caddyfile:3"},
+	{"an unknown option", "storage redis", "unknown option 'storage' in session_context: known are click_ids, geo, heap_reserve, ignore_referrers, keys, outbox, sink, store, url_params, at Caddyfile:3"},
 	{"an unknown store", "store postgres", "store 'postgres' is unknown: known are embedded, redis, at Caddyfile:3"},
 	{"no store", "store", "store wants a module's name: known are embedded, redis, at Caddyfile:3"},
 	{"a store twice", `store embedded
@@ -485,6 +485,10 @@ outbox {
 	{"a max_disk that is no size", `outbox {
 	max_disk much
 }`, "max_disk 'much' is not a size of at least 32MiB, like 2GiB, at Caddyfile:4"},
+	{"a heap_reserve that is too large", `heap_reserve 2GiB`, "heap_reserve '2GiB' is neither off nor a size up to 1GiB, like 16MiB, at Caddyfile:3"},
+	{"a heap_reserve beyond all numbers", `heap_reserve 9999999999GiB`, "heap_reserve '9999999999GiB' is neither off nor a size up to 1GiB, like 16MiB, at Caddyfile:3"},
+	{"a heap_reserve that is no size", `heap_reserve none`, "heap_reserve 'none' is neither off nor a size up to 1GiB, like 16MiB, at Caddyfile:3"},
+	{"one too many: heap_reserve", `heap_reserve 16 MiB`, "heap_reserve has one argument too many: 'MiB', at Caddyfile:3"},
 	{"one too many: max_disk", `outbox {
 	max_disk 2 GiB
 }`, "max_disk has one argument too many: 'GiB', at Caddyfile:4"},

@@ -254,7 +254,7 @@ func TestGarbageCostsNoReads(t *testing.T) {
 	if err := app.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { app.Cleanup() })
+	t.Cleanup(func() { cleanUp(app) })
 	<-app.ring.ready
 	h := app.handlersOf("")[0]
 	reads := func() int {

@@ -105,6 +105,9 @@ type call struct {
 	session sessionctx.Session
 	proof   proof
 	carried sessionctx.Carried
+	// bucket is what the session's A/B tests went by instead of the user, ""
+	// if nothing; set by visitorDay.
+	bucket string
 	// lost is whether the session's state is gone: ids prove it, but what
 	// went with it is not known.
 	lost bool

@@ -125,13 +125,21 @@ func (c *call) commitSession() error {
 
 // committed is called when the session's row is durable.
 func (c *call) committed() {
+	first := !c.app.seen.has(c.session.ID, 0)
 	c.app.seen.add(c.session.ID, 0)
 	if c.lost {
 		// What could be put together is kept, for calls that bring less.
 		c.app.keepState(c.engine, c.ring, c.handler.campaign, &c.session, c.now)
 		return // its variant is the client's word
 	}
-	c.app.countDrawn(&c.session, c.session.UserID, atScript)
+	if !first {
+		return
+	}
+	subject := c.session.UserID
+	if c.bucket != "" {
+		subject = c.bucket
+	}
+	c.app.countDrawn(&c.session, subject, atScript)
 }
 
 // context answers with the document that pages are injected with, for pages

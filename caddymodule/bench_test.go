@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -110,13 +111,26 @@ http://127.0.0.1:1 {
 	if err := app.Start(); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { app.Cleanup() })
+	b.Cleanup(func() { cleanUp(app) })
 	for _, h := range app.handlersOf("") {
 		<-h.app.ring.ready
 		return h
 	}
 	b.Fatal("the config has no campaign")
 	return nil
+}
+
+// cleanUp ends an app and waits until it has let go of its directory, which is
+// about to be removed.
+func cleanUp(app *App) {
+	app.Cleanup()
+	for {
+		if _, used := outboxes.References(app.Outbox.Path); !used {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	closing.Wait()
 }
 
 func benchRequest(cookies string) *http.Request {

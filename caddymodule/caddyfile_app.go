@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"math"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -33,6 +34,7 @@ func init() {
 //		click_ids        add|replace <name...> | none
 //		ignore_referrers add|replace <domain...> | none
 //		url_params       keep <name...>
+//		heap_reserve     <size>|off
 //	}
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // the option's name
@@ -70,6 +72,22 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 		"click_ids":        b.names(&app.ClickIDs, check),
 		"ignore_referrers": b.names(&app.IgnoreReferrers, check),
 		"url_params":       func() error { return parseURLParams(d, app) },
+		"heap_reserve": func() error {
+			var s string
+			if err := b.text(&s)(); err != nil {
+				return err
+			}
+			n, err := uint64(0), error(nil)
+			if s != "off" {
+				n, err = humanize.ParseBytes(s)
+			}
+			reserve := int64(min(n, math.MaxInt64))
+			if err != nil || checkHeapReserve(reserve) != nil {
+				return d.Errf("heap_reserve '%s' is neither off nor a size up to 1GiB, like 16MiB", s)
+			}
+			app.HeapReserve = &reserve
+			return nil
+		},
 		"outbox": func() error {
 			app.Outbox = &Outbox{}
 			return parseOutbox(d, app.Outbox)

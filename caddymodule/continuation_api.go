@@ -25,16 +25,20 @@ func (c *call) visitorKeyed(h *Handler) (consent sessionctx.Consent, ok bool) {
 // the day that the session began on, as the row's timestamp is.
 func (c *call) visitorDay() string {
 	consent, ok := c.visitorKeyed(c.handler)
-	campaign := c.handler.campaign
-	if !ok || campaign.Cookies && consent.Analytics {
+	if !ok {
 		return ""
 	}
+	campaign := c.handler.campaign
 	keys := c.app.dayKeys.current(c.r.Context(), ringPatience)
 	key, ok := keys.VisitorKey(c.session.CreatedAt, campaign.WorkspaceID, &c.facts)
 	if !ok {
 		return ""
 	}
-	return key.Day()
+	c.bucket = key.Day()
+	if campaign.Cookies && consent.Analytics {
+		return "" // the user counts by his cookie
+	}
+	return c.bucket
 }
 
 // followTrail keeps up what is written down under the visitor's key: a page

@@ -46,9 +46,18 @@ type tally struct {
 // tallyStage is a tally's count at one moment.
 type tallyStage struct {
 	counts   []int
+	total    int
 	smallest float64 // AlwaysP of all looks
 	alarmed  bool
+	shown    []prometheus.Counter // each variant's, once it has a visitor
 }
+
+// Of the first lookAtEach visitors each is looked at, of later ones every
+// lookEvery-th: a look costs as much as all the rest.
+const (
+	lookAtEach = 200
+	lookEvery  = 20
+)
 
 func stageIndex(at string) int {
 	if at == atPage {
@@ -64,7 +73,7 @@ func newTally(campaign string, t *sessionctx.Test, m *metrics, now time.Time) *t
 		out.weights = append(out.weights, v.Weight)
 	}
 	for i := range out.stages {
-		out.stages[i] = tallyStage{counts: make([]int, len(t.Variants)), smallest: 1}
+		out.stages[i] = tallyStage{counts: make([]int, len(t.Variants)), shown: make([]prometheus.Counter, len(t.Variants)), smallest: 1}
 	}
 	return out
 }
@@ -92,7 +101,14 @@ func (t *tally) count(at, variant string) *sessionctx.SampleRatio {
 	}
 	s := &t.stages[stageIndex(at)]
 	s.counts[i]++
-	t.figures.abCount(at).WithLabelValues(t.campaign, t.test, variant).Inc()
+	s.total++
+	if s.shown[i] == nil {
+		s.shown[i] = t.figures.abCount(at).WithLabelValues(t.campaign, t.test, variant)
+	}
+	s.shown[i].Inc()
+	if s.total > lookAtEach && s.total%lookEvery != 0 {
+		return nil
+	}
 	check := sessionctx.CheckSampleRatio(t.weights, s.counts)
 	s.smallest = min(s.smallest, check.AlwaysP)
 	t.figures.abRatio.WithLabelValues(t.campaign, t.test, at).Set(s.smallest)

@@ -219,7 +219,9 @@ func TestCountsBeginAnewWhenWeightsChange(t *testing.T) {
 	// A config that is refused after its Start leaves no trace.
 	refused := b.load(halves(1, 1))
 	refused.release()
-	b.count(next, b.session("control"), atScript)
+	for i := range lookEvery {
+		b.count(next, b.session([]string{"control", "bold"}[bitOf(i%10 == 0)]), atScript)
+	}
 	if p := b.figure(b.figures.abRatio, atScript); p < 0.9 {
 		t.Errorf("after a refused config p is %v", p)
 	}

@@ -288,7 +288,7 @@ func (p *pageAnswer) emit(iw *inject.ResponseWriter) {
 		p.add(sessionctx.TrafficDatasource, row.b)
 	}
 	if counted && v.visit.New {
-		h.app.countDrawn(s, s.UserID, atPage)
+		h.app.countDrawn(s, v.visit.Bucket(), atPage)
 	}
 	if counted && h.Visit == "page" && (v.visit.New || v.visit.Renewed) {
 		row.b = sessionctx.AppendSessionRow(row.b[:0], h.campaign, s, &v.facts)

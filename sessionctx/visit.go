@@ -135,12 +135,17 @@ func (v *Visit) Assign(segment string, now time.Time) {
 	}
 	s := &v.Session
 	s.SegmentID = segment
-	subject := s.UserID
-	if v.bucket != "" {
-		subject = v.bucket
-	}
-	s.Assignments = v.Campaign.assign(subject, segment, v.held, now)
+	s.Assignments = v.Campaign.assign(v.Bucket(), segment, v.held, now)
 	s.LandingPageID = v.Campaign.landingPage(segment, s.Assignments)
+}
+
+// Bucket is what the visitor's A/B tests go by: the user, or the visitor key's
+// day value before consent.
+func (v *Visit) Bucket() string {
+	if v.bucket != "" {
+		return v.bucket
+	}
+	return v.Session.UserID
 }
 
 // NeedsState reports whether the session's state has to be kept for calls
