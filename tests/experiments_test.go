@@ -20,6 +20,8 @@ SITE {
 		campaign cmp_1
 		landing_page lp_1
 		rate_limit 100000 100000
+		# All visitors here have one address and one user agent.
+		before_consent random
 		` + strings.ReplaceAll(strings.TrimSpace(body), "\n", "\n\t\t") + `
 	}
 	@bold vars session.ab.hero bold

@@ -62,7 +62,7 @@ func sealedChoice(t testing.TB, ring []byte, workspace string, yes bool, at int6
 }
 
 // oursAt is when choices of ours were made; frbzz_consent's are a minute off.
-const oursAt = int64(1_764_000_000_000)
+var oursAt = time.Now().Add(-time.Hour).UnixMilli()
 
 // cellJar is what the cell's browser sends besides our own three cookies.
 func cellJar(t testing.TB, c cell, ring []byte, workspace, campaign string) jar {
