@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -72,8 +73,10 @@ func (h *Handler) trail(ctx context.Context, in *sessionctx.Input, target *url.U
 	arrival := sessionctx.NewArrival(f, path, referer, cacheControl)
 	t := &trail{key: key, page: arrival.Page}
 	in.Visitor = &t.key
-	// Where nothing is injected no page is written down either.
-	if h.Inject == "off" || !arrival.MayContinue(&in.Carried) {
+	// Where nothing is injected no page is written down either; what this node
+	// has not shown to the visitor it need not look for to show it again.
+	if h.Inject == "off" || !arrival.MayContinue(&in.Carried) ||
+		arrival.MayOnlyReload() && !visitorsMet.has(&t.key) {
 		return t
 	}
 	e := h.app.engine()
@@ -105,13 +108,21 @@ func (t *trail) find(ctx context.Context, a *App, e engine, in *sessionctx.Input
 	default:
 		return continueUnavailable
 	}
-	if shown == nil { // a session that nobody may go on with
+	if shown == nil || !arrival.Follows(shown) { // nil: one that nobody may go on with
 		return sessionctx.ContinuedMismatch
 	}
-	why := sessionctx.Continue(in.Campaign, arrival, shown, in.Now.UnixMilli())
+	s, err := a.state(ctx, e.store.value, in.Ring, shown.SessionID)
+	switch {
+	case err == nil, errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, context.DeadlineExceeded):
+		return continueTimeout
+	default:
+		return continueUnavailable
+	}
+	why := sessionctx.Continue(in.Campaign, s, in.Now.UnixMilli())
 	switch why {
 	case sessionctx.Continued:
-		in.Continued, t.member = &shown.Session, member
+		in.Continued, t.member = s, member
 	case sessionctx.ContinuedEnded:
 		t.member = member // the new session takes its place
 	}
@@ -163,14 +174,51 @@ func (a *App) keepTrail(e engine, ring *sessionctx.Ring, c *sessionctx.Campaign,
 	if member == "" {
 		member = s.OriginalID
 	}
-	sealed := ring.SealShown(&t.key, &sessionctx.Shown{Page: t.page, Session: *s}, now.UnixMilli())
+	visitorsMet.add(&t.key)
+	sealed := ring.SealShown(&t.key, &sessionctx.Shown{Page: t.page, SessionID: s.ID}, now.UnixMilli())
 	e.store.value.Join(visitorPrefix+t.key.Index(), member, sealed, ttl)
 }
 
-// keepTrail writes down the page's session, unless the page may never be seen.
-func (v *view) keepTrail(e engine) {
+// visitorsMet are the visitor keys of the pages that this process has served
+// of late, over reloads too.
+var visitorsMet = newMet()
+
+// met forgets, and is empty at first: then a reload may be a new session.
+type met struct {
+	mu         sync.Mutex
+	young, old map[[8]byte]struct{}
+}
+
+const metGeneration = 50_000
+
+func newMet() *met { return &met{young: map[[8]byte]struct{}{}} }
+
+func (m *met) has(k *sessionctx.VisitorKey) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, young := m.young[[8]byte(k[:])]
+	_, old := m.old[[8]byte(k[:])]
+	return young || old
+}
+
+func (m *met) add(k *sessionctx.VisitorKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.young) >= metGeneration {
+		m.old, m.young = m.young, map[[8]byte]struct{}{}
+	}
+	m.young[[8]byte(k[:])] = struct{}{}
+}
+
+// keep writes down what later requests need to know of the page's session, and
+// of the page, unless it may never be seen.
+func (v *view) keep(e engine) {
+	a, c, s := v.handler.app, v.handler.campaign, &v.visit.Session
+	if v.visit.NeedsState() {
+		a.keepState(e, v.ring, c, s, v.now)
+	}
 	if v.trail != nil && !v.facts.Purpose.Speculative() {
-		v.handler.app.keepTrail(e, v.ring, v.handler.campaign, v.trail, &v.visit.Session, v.now)
+		a.keepTrail(e, v.ring, c, v.trail, s, v.now)
 	}
 }
 

@@ -61,7 +61,7 @@ func (c *call) followTrail(renewed bool) {
 	}
 	t := trail{key: key}
 	shown, member, err := c.app.shown(ctx, c.engine, c.ring, h.campaign, &c.facts, key, c.now)
-	if err == nil && shown != nil && shown.Session.OriginalID == c.session.OriginalID {
+	if err == nil && shown != nil && c.sameLine(shown, member) {
 		t.member, t.page = member, shown.Page
 		if page, ok := sessionctx.Referring(&c.facts, c.r.Header.Get("Referer")); ok && c.proof != proofIDs {
 			t.page = page
@@ -70,6 +70,15 @@ func (c *call) followTrail(renewed bool) {
 		return
 	}
 	c.app.keepTrail(c.engine, c.ring, h.campaign, &t, &c.session, c.now)
+}
+
+// sameLine reports whether what was shown is of the line of the call's session.
+func (c *call) sameLine(shown *sessionctx.Shown, member string) bool {
+	if shown.SessionID == c.session.ID || member == c.session.OriginalID {
+		return true
+	}
+	s, err := c.state(shown.SessionID)
+	return err == nil && s.OriginalID == c.session.OriginalID
 }
 
 // visitorSession is the one living session that the visitor key of this call
@@ -94,8 +103,12 @@ func (c *call) visitorSession(ctx context.Context) (*sessionctx.Session, bool) {
 		return nil, false
 	}
 	shown, _, err := c.app.shown(ctx, c.engine, c.ring, h.campaign, &c.facts, key, c.now)
-	if err != nil || shown == nil || shown.Session.Expired(c.now.UnixMilli()) {
+	if err != nil || shown == nil {
 		return nil, false
 	}
-	return &shown.Session, true
+	s, err := c.state(shown.SessionID)
+	if err != nil || s.Expired(c.now.UnixMilli()) {
+		return nil, false
+	}
+	return s, true
 }

@@ -260,10 +260,7 @@ func (p *pageAnswer) onHeader(header http.Header, injecting bool) {
 	}
 	v := p.view
 	setCookies(header, v.visit, v.ring, &v.facts, v.now)
-	if v.visit.NeedsState() {
-		v.handler.app.keepState(p.engine, v.ring, v.handler.campaign, &v.visit.Session, v.now)
-	}
-	v.keepTrail(p.engine)
+	v.keep(p.engine)
 }
 
 // emit writes the page's rows, once a view; nobody waits for them. A page that
@@ -277,8 +274,8 @@ func (p *pageAnswer) emit(iw *inject.ResponseWriter) {
 		return
 	}
 	v.told = true
-	if why != inject.Injected {
-		v.keepTrail(p.engine) // the visitor sits before it all the same
+	if why != inject.Injected && v.trail != nil {
+		v.keep(p.engine) // the visitor sits before it all the same
 	}
 	row := rowBuffers.Get().(*rowBuffer)
 	defer rowBuffers.Put(row)

@@ -248,14 +248,18 @@ func (c *call) state(sessionID string) (*sessionctx.Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.app.state(ctx, st, c.ring, sessionID)
+}
+
+func (a *App) state(ctx context.Context, st store.Store, ring *sessionctx.Ring, sessionID string) (*sessionctx.Session, error) {
 	b, err := st.Get(ctx, stateKey+sessionID)
 	if err != nil {
 		if !errors.Is(err, store.ErrNotFound) {
-			c.app.metrics.storeFails.Inc()
+			a.metrics.storeFails.Inc()
 		}
 		return nil, err
 	}
-	s, err := c.ring.OpenState(b)
+	s, err := ring.OpenState(b)
 	if err != nil || s.ID != sessionID {
 		return nil, store.ErrNotFound
 	}

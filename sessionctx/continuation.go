@@ -1,9 +1,8 @@
 package sessionctx
 
 import (
-	"bytes"
+	"crypto/hmac"
 	"crypto/sha256"
-	"slices"
 	"strings"
 )
 
@@ -63,26 +62,24 @@ func (a *Arrival) MayContinue(carried *Carried) bool {
 	return (a.within || a.reload || len(a.clickIDs) > 0) && !carried.identifies()
 }
 
-// follows reports whether the request comes from what was shown last, or asks
-// for it again.
-func (a *Arrival) follows(s *Shown) bool {
+// Follows reports whether the request comes from what was shown last, or asks
+// for it again: a reload, or the same click on an ad.
+func (a *Arrival) Follows(s *Shown) bool {
 	if a.within && a.from == s.Page {
 		return true
 	}
-	if a.Page != s.Page {
-		return false
-	}
-	return a.reload || slices.ContainsFunc(a.clickIDs, func(c ClickID) bool {
-		t := &s.Session.Attribution
-		return slices.Contains(t.Original.ClickIDs, c) || slices.Contains(t.Current.ClickIDs, c)
-	})
+	return a.Page == s.Page && (a.reload || len(a.clickIDs) > 0)
 }
 
-// Shown is a session of a visitor without cookies, and the page that it was
-// given to last.
+// MayOnlyReload reports whether the page can go on with nothing but a session
+// that was given to it before.
+func (a *Arrival) MayOnlyReload() bool { return !a.within && !a.reload }
+
+// Shown is what the store keeps under the visitor key of a visitor without
+// cookies: a session, and the page that it was given to last.
 type Shown struct {
-	Page    PageID
-	Session Session
+	Page      PageID
+	SessionID string
 }
 
 // Continuation is what became of the question which session a page goes on
@@ -102,46 +99,71 @@ const (
 	ContinuedEnded Continuation = "ended"
 )
 
-// Continue decides whether the page goes on with the only session that the
-// visitor key has. A session that ended a short time ago still counts as one:
-// its visitor may sit before the page, and must not get another's.
-func Continue(c *Campaign, a *Arrival, s *Shown, now int64) Continuation {
+// Continue decides whether a page that follows what was shown goes on with its
+// session; nil is one that has gone from the store. A session that ended a
+// short time ago still counts as one of the visitor key: its visitor may sit
+// before the page, and must not get another's.
+func Continue(c *Campaign, s *Session, now int64) Continuation {
 	switch {
-	case s.Session.Campaign != c.CampaignRef || !a.follows(s):
+	case s == nil:
+		return ContinuedEnded
+	case s.Campaign != c.CampaignRef:
 		return ContinuedMismatch
-	case s.Session.Expired(now):
+	case s.Expired(now):
 		return ContinuedEnded
 	}
 	return Continued
 }
 
-// SealShown gives what the store keeps under the visitor key. It is bound to
-// the key, so that it can't be moved to another's.
-func (r *Ring) SealShown(k *VisitorKey, s *Shown, now int64) []byte {
-	w := takeBench()
-	defer putBench(w)
-	w.b = append(w.b, k[16:]...)
-	w.b = append(w.b, s.Page[:]...)
-	w.session(&s.Session, true)
-	return w.stored(r, sealShown, now)
+// A Shown in the store is the id of a key of the ring, the page, the session's
+// id and a MAC over these and the visitor key's index: it can't be made up, nor
+// moved to another visitor. Nothing in it is secret.
+const (
+	shownMACLen = 16
+	shownLen    = keyIDTextLen + len(PageID{}) + idLen + shownMACLen
+	macShown    = "shown"
+)
+
+func (k *key) shownMAC(v *VisitorKey, body []byte) [shownMACLen]byte {
+	var head [16 + len(PageID{}) + idLen]byte
+	copy(head[:], v[16:])
+	copy(head[16:], body)
+	sum := k.ids.sum(head[:], macShown)
+	return [shownMACLen]byte(sum[:])
+}
+
+// SealShown gives what the store keeps under the visitor key.
+func (r *Ring) SealShown(v *VisitorKey, s *Shown, now int64) []byte {
+	u, ok := parseID(s.SessionID)
+	if !ok {
+		panic("sessionctx: a malformed session id was shown")
+	}
+	k := r.keyAt(now)
+	b := make([]byte, 0, shownLen)
+	b = append(b, k.secret.ID...)
+	b = append(b, s.Page[:]...)
+	b = append(b, u[:]...)
+	mac := k.shownMAC(v, b[keyIDTextLen:])
+	return append(b, mac[:]...)
 }
 
 // OpenShown is SealShown's inverse. ErrInvalidSession if it isn't ours, or is
 // of another visitor key than these.
 func (r *Ring) OpenShown(sealed []byte, keys ...VisitorKey) (*Shown, error) {
-	w := takeBench()
-	defer putBench(w)
-	plain, err := w.openStored(r, sealShown, sealed)
-	const head = 16 + len(PageID{})
-	if err != nil || len(plain) < head {
+	if len(sealed) != shownLen {
 		return nil, ErrInvalidSession
 	}
-	if !slices.ContainsFunc(keys, func(k VisitorKey) bool { return bytes.Equal(k[16:], plain[:16]) }) {
+	k := r.keyByID(string(sealed[:keyIDTextLen]))
+	if k == nil {
 		return nil, ErrInvalidSession
 	}
-	s, err := decodeSession(plain[head:])
-	if err != nil {
-		return nil, ErrInvalidSession
+	body, mac := sealed[keyIDTextLen:shownLen-shownMACLen], sealed[shownLen-shownMACLen:]
+	for i := range keys {
+		if want := k.shownMAC(&keys[i], body); hmac.Equal(mac, want[:]) {
+			s := &Shown{Page: PageID(body)}
+			s.SessionID = id(body[len(s.Page):]).String()
+			return s, nil
+		}
 	}
-	return &Shown{PageID(plain[16:head]), *s}, nil
+	return nil, ErrInvalidSession
 }

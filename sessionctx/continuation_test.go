@@ -3,6 +3,7 @@ package sessionctx
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 )
@@ -18,6 +19,7 @@ type crowd struct {
 	now  int64
 	// members are what is kept, by visitor key and name.
 	members map[VisitorKey]map[string]member
+	states  map[string]*Session
 	owner   map[string]int
 	found   int
 }
@@ -50,9 +52,8 @@ func (w *crowd) page(v *visitorModel, target, referer, site, cacheControl string
 	w.t.Helper()
 	f := factsOf("203.0.113.7", "agent")
 	f.Fetch.Site = site
-	f.Touch = Touch{ClickIDs: []ClickID{{"gclid", fmt.Sprint("person", v.n)}}}
-	if target != v.at || site == "same-origin" {
-		f.Touch.ClickIDs = nil
+	if _, id, ok := strings.Cut(target, "?gclid="); ok {
+		f.Touch.ClickIDs = []ClickID{{"gclid", id}}
 	}
 	in := Input{Ring: w.ring, Campaign: w.c, Facts: f, Consent: Consent{Required: true, Source: ConsentPending},
 		Now: time.UnixMilli(w.now), Random: seeded(w.r.Uint64())}
@@ -74,11 +75,13 @@ func (w *crowd) page(v *visitorModel, target, referer, site, cacheControl string
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		switch Continue(w.c, &a, shown, w.now) {
-		case Continued:
-			in.Continued, name = &shown.Session, m
-		case ContinuedEnded:
-			name = m
+		if a.Follows(shown) {
+			switch s := w.states[shown.SessionID]; Continue(w.c, s, w.now) {
+			case Continued:
+				in.Continued, name = s, m
+			case ContinuedEnded:
+				name = m
+			}
 		}
 	}
 	visit := newVisit(w.t, in)
@@ -89,8 +92,9 @@ func (w *crowd) page(v *visitorModel, target, referer, site, cacheControl string
 	if w.members[today] == nil {
 		w.members[today] = map[string]member{}
 	}
-	w.members[today][name] = member{w.ring.SealShown(&today, &Shown{a.Page, *s}, w.now),
+	w.members[today][name] = member{w.ring.SealShown(&today, &Shown{a.Page, s.ID}, w.now),
 		s.ExpiresAt + w.c.SessionDuration.Milliseconds()}
+	w.states[s.ID] = s
 	for _, id := range []string{s.ID, s.UserID} {
 		if who, ok := w.owner[id]; ok && who != v.n {
 			w.t.Fatalf("person %d is given what is person %d's", v.n, who)
@@ -111,7 +115,7 @@ func newCrowd(t testing.TB, seed uint64) *crowd {
 	c := testCampaign()
 	c.VisitorKeys = true
 	return &crowd{t: t, ring: testRing(t, 1), c: c, r: rand.New(rand.NewPCG(seed, 7)), now: noonMS,
-		members: map[VisitorKey]map[string]member{}, owner: map[string]int{}}
+		members: map[VisitorKey]map[string]member{}, states: map[string]*Session{}, owner: map[string]int{}}
 }
 
 const crowdSite = "https://lp.example.com"
@@ -234,8 +238,8 @@ func TestShownIsBoundToItsVisitorKey(t *testing.T) {
 	mine := visitorKey(t, keys, noonMS, "ws_1", factsOf("203.0.113.7", "a"))
 	other := visitorKey(t, keys, noonMS, "ws_1", factsOf("203.0.113.8", "a"))
 	page := pageID(crowdSite, "/")
-	sealed := ring.SealShown(&mine, &Shown{page, s}, noonMS)
-	if got, err := ring.OpenShown(sealed, other, mine); err != nil || got.Session.ID != s.ID || got.Page != page {
+	sealed := ring.SealShown(&mine, &Shown{page, s.ID}, noonMS)
+	if got, err := ring.OpenShown(sealed, other, mine); err != nil || got.SessionID != s.ID || got.Page != page {
 		t.Errorf("%v, %v", got, err)
 	}
 	if _, err := ring.OpenShown(sealed, other); err == nil {

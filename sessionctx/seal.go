@@ -23,11 +23,10 @@ const (
 	sealChoice
 	sealState   // for the store; never seen by a browser
 	sealConsent // likewise
-	sealShown   // likewise
 	purposes
 )
 
-var purposeNames = [purposes]string{"token", "user", "session", "attribution", "choice", "state", "consent", "shown"}
+var purposeNames = [purposes]string{"token", "user", "session", "attribution", "choice", "state", "consent"}
 
 // maxSealed is the longest sealed value that is opened, in bytes. Longer ones
 // can't be ours: cookies stay below 2,500.

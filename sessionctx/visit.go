@@ -22,6 +22,9 @@ type Visit struct {
 	// were not refused either.
 	keepCookies bool
 	held        []Assignment
+	// changed is whether a session that a page goes on with is not as the
+	// store has it any more.
+	changed bool
 	// bucket is what A/B tests go by instead of the user.
 	bucket string
 }
@@ -89,9 +92,12 @@ func Identify(in Input) (*Visit, error) {
 
 	if in.Continued != nil && !in.Carried.identifies() {
 		// Consent is never taken over: it is the browser's own.
-		v.Session = *in.Continued
+		had := in.Continued
+		v.Session = *had
 		v.Session.ConsentRequired = in.Consent.Required
-		v.Session.Attribution = v.Session.Attribution.Then(touch)
+		v.Session.Attribution = had.Attribution.Then(touch)
+		v.changed = v.Session.ConsentRequired != had.ConsentRequired ||
+			v.Session.Attribution.Current.Time != had.Attribution.Current.Time
 		return v, nil
 	}
 	if in.Visitor != nil && !speculative {
@@ -153,9 +159,9 @@ func (v *Visit) Bucket() string {
 // back yet, so that nobody knows whether this browser keeps any.
 func (v *Visit) NeedsState() bool {
 	if !v.CookiesAllowed {
-		return v.New || v.Renewed
+		return v.New || v.Renewed || v.changed
 	}
-	return v.New && v.carried.User == nil
+	return v.New && v.carried.User == nil || v.changed
 }
 
 // Resume is the visit of an API call that has proved its session: the same
