@@ -52,6 +52,7 @@ func (w *crowd) page(v *visitorModel, target, referer, site, cacheControl string
 	w.t.Helper()
 	f := factsOf("203.0.113.7", "agent")
 	f.Fetch.Site = site
+	f.Touch = Touch{}
 	if _, id, ok := strings.Cut(target, "?gclid="); ok {
 		f.Touch.ClickIDs = []ClickID{{"gclid", id}}
 	}
