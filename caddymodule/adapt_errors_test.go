@@ -162,6 +162,19 @@ ab_test hero {
 		header_regexp
 	}
 }`, "match of segment m: wrong argument count or unexpected line ending after 'header_regexp', at Caddyfile:11"},
+	{"two variables in a block of match", `segment m {
+	match {
+		path /de*
+		vars session.language de-AT
+		vars session.device.type desktop
+	}
+}`, "match of segment m has 2 `vars` lines, and Caddy is content with either: for both write `expression {session.language} == \"de-AT\" && {session.device.type} == \"desktop\"`, for either a `match` line each, at Caddyfile:9"},
+	{"two patterns of variables in a block of match", `segment m {
+	match {
+		vars_regexp session.language ^de
+		vars_regexp session.os ^W
+	}
+}`, "match of segment m has 2 `vars_regexp` lines, and Caddy is content with either: for both write `expression {session.language} == \"de-AT\" && {session.device.type} == \"desktop\"`, for either a `match` line each, at Caddyfile:9"},
 	{"a segment without an id", "segment", "segment wants an id, and a matcher unless it takes everyone: segment <id> [<matcher>], at Caddyfile:8"},
 	{"a segment without matcher that is not last", `segment all
 segment eu @eu`, "segment all has no matcher and takes everyone, so segment eu after it never matches: put it last, at Caddyfile:8"},

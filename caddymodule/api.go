@@ -393,8 +393,6 @@ func (c *call) commit(rows ...outbox.Row) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, outbox.ErrFull):
-		return busy("outbox_full", "the server's outbox is full: try again")
 	case errors.Is(err, outbox.ErrRow):
 		// A row that we made is at fault, not the client.
 		return fmt.Errorf("row for the outbox: %w", err)
@@ -402,5 +400,8 @@ func (c *call) commit(rows ...outbox.Row) error {
 	c.app.noCommit.Do(func() {
 		c.app.log.Error("rows could not be made durable: clients are told to try again", zap.Error(err))
 	})
+	if errors.Is(err, outbox.ErrFull) {
+		return busy("outbox_full", "the server's outbox is full: try again")
+	}
 	return busy("outbox_unavailable", "the server can't store this right now: try again")
 }

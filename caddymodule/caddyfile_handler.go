@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -338,7 +339,9 @@ func parseMatchers(h httpcaddyfile.Helper, s *Segment) error {
 }
 
 // parseMatch reads matchers of one segment only: tokens as behind its id, one
-// matcher by its name, or a block of them, all of which have to match.
+// matcher by its name, or a block of them, all of which have to match. Caddy
+// takes one matcher that stands twice for one of either, so where that is not
+// what the block says it is refused.
 func parseMatch(h httpcaddyfile.Helper, s *Segment) error {
 	start := *h.Dispenser
 	if ahead := start; ahead.NextArg() && strings.ContainsAny(ahead.Val()[:min(1, len(ahead.Val()))], "@/*") {
@@ -354,6 +357,12 @@ func parseMatch(h httpcaddyfile.Helper, s *Segment) error {
 	}
 	if len(set) == 0 {
 		return start.Errf("match of segment %s is empty: name a matcher like `path /de*`, or leave the line out", s.ID)
+	}
+	for _, name := range []string{"vars", "vars_regexp"} {
+		var lines map[string]json.RawMessage
+		if json.Unmarshal(set[name], &lines) == nil && len(lines) > 1 {
+			return start.Errf("match of segment %s has %d `%s` lines, and Caddy is content with either: for both write `expression {session.language} == \"de-AT\" && {session.device.type} == \"desktop\"`, for either a `match` line each", s.ID, len(lines), name)
+		}
 	}
 	s.MatcherSetsRaw = append(s.MatcherSetsRaw, set)
 	return nil

@@ -49,8 +49,10 @@ Publishes a new key, which is used 10 minutes later, when every node has read
 it. Visitors notice nothing: what the old key made goes on verifying.
 
 With --revoke no key is published: the one named, else the one in force, is
-dropped at once. What it made counts as absent: visitors get new sessions, with
---user new user ids. In place of one in force a new key is used at once. Other
+dropped at once. What it made counts as absent, with --user or without: its
+visitors become new ones, with a new first touch, and the API refuses their open
+pages until these are loaded again. Without --user, consent choices that it
+sealed count as no. In place of one in force a new key is used at once. Other
 nodes go on with the dropped key until they have re-read the ring, within
 a minute by default.
 `,

@@ -608,6 +608,9 @@ func TestConsentWithAFullOutbox(t *testing.T) {
 		}
 	}
 
+	if text := `"rows could not be made durable: clients are told to try again","error":"outbox is full: `; !strings.Contains(c.log.String(), text) {
+		t.Errorf("the log does not say %s", text)
+	}
 	a := v.post("consent/record", with(token, "purposes", noPurposes))
 	if a.status != 503 || a.Code != "outbox_full" || a.header.Get("Retry-After") == "" {
 		t.Errorf("a no: %d %s", a.status, a.body)

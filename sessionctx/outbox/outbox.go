@@ -318,7 +318,7 @@ func (o *Outbox) admit(rows []Row, size int64) error {
 	}
 	if used := o.disk + o.backlog; used+size > limit {
 		signal(o.sweep)
-		return fmt.Errorf("%w: %d of %d bytes used under %s: let deliveries catch up or raise max_disk", ErrFull, used, limit, o.dir)
+		return fmt.Errorf("%w: %d bytes are used under %s, and such rows are taken up to %d: let deliveries catch up or raise max_disk", ErrFull, used, o.dir, limit)
 	}
 	return nil
 }
