@@ -64,10 +64,6 @@ func mint(t testing.TB, ring *sessionctx.Ring, campaign string, ago, duration ti
 
 func (m *minted) token() string { return m.ring.SealToken(&m.Session, m.CreatedAt) }
 
-func (m *minted) ids() map[string]any {
-	return map[string]any{"session_id": m.ID, "user_id": m.UserID, "campaign_id": m.Campaign.ID}
-}
-
 // cookies is the header that a browser sends while it has the session's
 // cookies, those of plain HTTP.
 func (m *minted) cookies() string {

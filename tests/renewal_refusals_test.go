@@ -221,7 +221,7 @@ func TestReferenceBodiesOfRenew(t *testing.T) {
 			if a.Data["session_id"] != next.ID || a.Data["user_id"] != s.UserID || a.Data["session_duration_minutes"] != 10.0 || a.Data["attribution_duration_days"] != 30.0 {
 				t.Errorf("%s", a.body)
 			}
-			left := time.UnixMilli(int64(a.Data["expires_at"].(float64))).Sub(time.Now())
+			left := time.Until(time.UnixMilli(int64(a.Data["expires_at"].(float64))))
 			if left <= 0 || left > 10*time.Minute {
 				t.Errorf("it ends in %v", left)
 			}
