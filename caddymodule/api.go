@@ -358,7 +358,7 @@ func (c *call) setCookies() {
 	if !c.sameOrigin || c.handler == nil || c.elsewhere() {
 		return
 	}
-	consent := c.handler.consent(c.r, &c.facts, &c.carried, c.session.ConsentRequired)
+	consent := c.consent(c.handler, &c.facts, &c.carried, c.session.ConsentRequired)
 	v := sessionctx.Resume(c.handler.campaign, c.session, consent, c.carried)
 	if v.CookiesAllowed {
 		// Ids alone never get one, and a token never replaces the identity

@@ -145,17 +145,9 @@ func (c *call) committed() {
 // context answers with the document that pages are injected with, for pages
 // that were not: restored from a cache, or served with a loader.
 func (c *call) context() (any, error) {
-	h := c.site
-	if h == nil {
-		query := c.r.URL.Query()
-		environment := query.Get("campaign_environment")
-		if environment == "" {
-			environment = string(sessionctx.Production)
-		}
-		h = c.app.handler(sessionctx.CampaignRef{ID: query.Get("campaign_id"), Environment: sessionctx.Environment(environment)})
-		if h == nil {
-			return nil, refuse(http.StatusBadRequest, "unknown_campaign", "campaign_id is missing from the query or names no campaign of this server; one in preview takes campaign_environment=preview too")
-		}
+	h, err := c.contextHandler()
+	if err != nil {
+		return nil, err
 	}
 	if err := c.allowed(h); err != nil {
 		return nil, err
@@ -175,7 +167,7 @@ func (c *call) context() (any, error) {
 		Campaign: h.campaign,
 		Facts:    &v.facts,
 		Carried:  c.carried,
-		Consent:  h.consent(c.r, &v.facts, &c.carried, c.carried.Session != nil && c.carried.Session.ConsentRequired),
+		Consent:  c.consent(h, &v.facts, &c.carried, c.carried.Session != nil && c.carried.Session.ConsentRequired),
 		Now:      c.now,
 		Random:   rand.Reader,
 	}
@@ -194,7 +186,7 @@ func (c *call) context() (any, error) {
 	}
 	v.visit = visit
 	v.publishVisit()
-	h.assign(c.r, v)
+	c.assign(h, v)
 	c.recoverFirstTouch(h, &visit.Session)
 	setCookies(c.w.Header(), visit, c.ring, &v.facts, c.now)
 	if visit.NeedsState() {

@@ -141,7 +141,7 @@ func (c *call) choose(p sessionctx.Purposes, recorded bool) {
 		if p.Analytics {
 			return // a yes without evidence is none
 		}
-		p = p.And(c.handler.consent(c.r, &c.facts, &c.carried, c.session.ConsentRequired).Purposes)
+		p = p.And(c.consent(c.handler, &c.facts, &c.carried, c.session.ConsentRequired).Purposes)
 	}
 	campaign, secure := c.handler.campaign, c.facts.Scheme == "https"
 	choice := sessionctx.Choose(p, c.carried.Reference, c.now.UnixMilli())
@@ -163,7 +163,7 @@ func (c *call) choose(p sessionctx.Purposes, recorded bool) {
 
 // withdraw removes the cookies of all campaigns that the choice rules over.
 func (c *call) withdraw() {
-	consent := c.handler.consent(c.r, &c.facts, &c.carried, c.session.ConsentRequired)
+	consent := c.consent(c.handler, &c.facts, &c.carried, c.session.ConsentRequired)
 	v := sessionctx.Resume(c.handler.campaign, c.session, consent, c.carried)
 	setCookies(c.w.Header(), v, c.ring, &c.facts, c.now)
 }

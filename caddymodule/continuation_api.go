@@ -17,7 +17,7 @@ func (c *call) visitorKeyed(h *Handler) (consent sessionctx.Consent, ok bool) {
 	if c.handler == nil { // nothing is proved, and nothing read yet
 		carried, required = h.carried(c.r, c.ring, &c.facts, c.now), true
 	}
-	consent = h.consent(c.r, &c.facts, &carried, required)
+	consent = c.consent(h, &c.facts, &carried, required)
 	return consent, sessionctx.KeysVisitor(h.campaign, &c.facts, &consent, &carried)
 }
 

@@ -128,6 +128,34 @@ func TestOnlyFreshDrawsAreCountedOnce(t *testing.T) {
 	b.expect("sessions of the other variant", b.figure(b.figures.abSessions, "control"), 1)
 }
 
+// Tests of one name and one set of weights are none of each other's: of two
+// campaigns, or of one and its preview.
+func TestCampaignsAreCountedApart(t *testing.T) {
+	b := newExperimentBench(t)
+	other, preview := b.ref(), b.ref()
+	other.ID += "_other"
+	preview.Environment = sessionctx.Preview
+	var handlers []*Handler
+	for _, ref := range []sessionctx.CampaignRef{preview, b.ref(), other} {
+		handlers = append(handlers, &Handler{campaign: &sessionctx.Campaign{CampaignRef: ref, Tests: []sessionctx.Test{halves()}}})
+	}
+	e := holdExperiments(handlers, b.figures, b.log, b.now)
+	defer e.release()
+	b.count(e, b.session("bold"), atScript)
+	elsewhere := b.session("bold")
+	elsewhere.UserID, elsewhere.Campaign = "u1", other // the same user there
+	b.count(e, elsewhere, atScript)
+	b.expect("sessions", b.figure(b.figures.abSessions, "bold"), 1)
+	for id, ts := range e.byCampaign {
+		if len(ts) != 1 || ts[0].campaign != id || ts[0].stages[stageIndex(atScript)].total != 1 {
+			t.Errorf("%s has %d tallies, of %s with %d visitors", id, len(ts), ts[0].campaign, ts[0].stages[stageIndex(atScript)].total)
+		}
+	}
+	if len(e.byCampaign) != 2 {
+		t.Errorf("%d campaigns are counted, want 2", len(e.byCampaign))
+	}
+}
+
 func TestTestsThatDrawNobodyAreNotCounted(t *testing.T) {
 	b := newExperimentBench(t)
 	won := halves()

@@ -215,6 +215,7 @@ func (h *Handler) resolveLandingPage(r *http.Request, s *sessionctx.Session) (ch
 // serveLoader gives the page the one constant script that fetches the context;
 // the page stays as cacheable as it was.
 func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	query := h.loaderQuery()
 	return h.throughInjector(w, r, next, inject.Options{
 		Cacheable: true,
 		Script: func(dst []byte, nonce string) []byte {
@@ -226,7 +227,9 @@ func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, next caddy
 			}
 			dst = append(dst, ` src="`...)
 			dst = append(dst, h.apiPath...)
-			return append(dst, `/session/context.js"></script>`...)
+			dst = append(dst, `/session/context.js`...)
+			dst = append(dst, query...)
+			return append(dst, `"></script>`...)
 		},
 	}, nil)
 }

@@ -1,6 +1,7 @@
 package sessionctx
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -29,6 +30,19 @@ func BenchmarkID(b *testing.B) {
 		var buf [10]byte
 		for b.Loop() {
 			rand.Read(buf[:])
+		}
+	})
+	// As much hashing and randomness as the two ids need.
+	b.Run("bare primitives of minting both", func(b *testing.B) {
+		h, msg, sum := hmac.New(sha256.New, make([]byte, 32)), make([]byte, 80), make([]byte, 0, 32)
+		var buf [10]byte
+		for b.Loop() {
+			for _, n := range [2]int{10, 4} {
+				rand.Read(buf[:n])
+				h.Reset()
+				h.Write(msg)
+				h.Sum(sum)
+			}
 		}
 	})
 	b.Run("mint user and session", func(b *testing.B) {
@@ -126,35 +140,70 @@ func BenchmarkContext(b *testing.B) {
 	b.ReportMetric(float64(len(buf)), "bytes")
 }
 
-// BenchmarkPage is all that this package does for one page view.
-func BenchmarkPage(b *testing.B) {
-	ring, c := testRing(b, 1), testCampaign()
-	jar, _ := fullJar(b, ring, c, 2, true, noon)
+// onePage is all that this package does for one page view: it identifies the
+// visitor, assigns and builds what goes into the page and its cookies.
+func onePage(tb testing.TB, ring *Ring, c *Campaign, facts *Facts, jar []Cookie, now time.Time, buf []byte) ([]byte, *Visit) {
+	carried := ring.OpenCookies(jar, c, true, now.UnixMilli())
+	v, err := Identify(Input{
+		Ring: ring, Campaign: c, Facts: facts, Carried: carried, Now: now, Random: rand.Reader,
+		Consent: DecideConsent(c.Consent, false, facts, carried.Choice, carried.Reference),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	v.Assign("everyone", now)
+	v.Cookies(ring, true, now)
+	token := ring.SealToken(&v.Session, now.UnixMilli())
+	d := Document{Visit: v, Facts: facts, Token: token, APIBaseURL: "https://lp.example.com", Now: now}
+	return d.AppendScript(buf[:0], DefaultVariable, "0123456789abcdef"), v
+}
+
+// visitorsOf are the jars of one who comes first, of one whose session lives
+// and of one whose last is over, a minute after they were filled.
+func visitorsOf(tb testing.TB, ring *Ring, c *Campaign) (first, living, later []Cookie, now time.Time) {
+	jar, _ := fullJar(tb, ring, c, 2, true, noon)
 	jar = append(jar, Cookie{Name: "theme", Value: "dark"}, Cookie{Name: "_ga", Value: "GA1.1.1"})
-	facts := humanFacts()
-	now := noon.Add(time.Minute)
+	return nil, jar, without(jar, c.CookieNames(true).Session), noon.Add(time.Minute)
+}
+
+// TestAPageAllocatesLittle: no page view costs more than 60 allocations here.
+func TestAPageAllocatesLittle(t *testing.T) {
+	const most = 60
+	ring, c, facts := testRing(t, 1), testCampaign(), humanFacts()
+	first, living, later, now := visitorsOf(t, ring, c)
 	buf := make([]byte, 0, 8192)
-	page := func(b *testing.B, jar []Cookie) {
-		b.ReportAllocs()
-		for b.Loop() {
-			carried := ring.OpenCookies(jar, c, true, now.UnixMilli())
-			v, err := Identify(Input{
-				Ring: ring, Campaign: c, Facts: facts, Carried: carried, Now: now, Random: rand.Reader,
-				Consent: DecideConsent(c.Consent, false, facts, carried.Choice, carried.Reference),
-			})
-			if err != nil {
-				b.Fatal(err)
+	for _, tt := range []struct {
+		name             string
+		jar              []Cookie
+		fresh, returning bool
+	}{{"a first visit", first, true, false}, {"a living session", living, false, false}, {"a later session", later, true, true}} {
+		var v *Visit
+		n := testing.AllocsPerRun(200, func() { buf, v = onePage(t, ring, c, facts, tt.jar, now, buf) })
+		if v.New != tt.fresh || v.Session.Returning != tt.returning || !bytes.Contains(buf, []byte(v.Session.ID)) {
+			t.Fatalf("%s: new %v, returning %v, page %s", tt.name, v.New, v.Session.Returning, buf)
+		}
+		if n > most {
+			t.Errorf("%s: %v allocations, want %d at most", tt.name, n, most)
+		}
+		t.Logf("%s: %v allocations", tt.name, n)
+	}
+}
+
+func BenchmarkPage(b *testing.B) {
+	ring, c, facts := testRing(b, 1), testCampaign(), humanFacts()
+	first, living, later, now := visitorsOf(b, ring, c)
+	buf := make([]byte, 0, 8192)
+	page := func(jar []Cookie) func(b *testing.B) {
+		return func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				buf, _ = onePage(b, ring, c, facts, jar, now, buf)
 			}
-			v.Assign("everyone", now)
-			v.Cookies(ring, true, now)
-			token := ring.SealToken(&v.Session, now.UnixMilli())
-			d := Document{Visit: v, Facts: facts, Token: token, APIBaseURL: "https://lp.example.com", Now: now}
-			buf = d.AppendScript(buf[:0], DefaultVariable, "0123456789abcdef")
 		}
 	}
-	b.Run("first visit", func(b *testing.B) { page(b, nil) })
-	b.Run("returning to a living session", func(b *testing.B) { page(b, jar) })
-	b.Run("returning to a new session", func(b *testing.B) { page(b, without(jar, c.CookieNames(true).Session)) })
+	b.Run("first visit", page(first))
+	b.Run("returning to a living session", page(living))
+	b.Run("returning to a new session", page(later))
 }
 
 func BenchmarkRows(b *testing.B) {

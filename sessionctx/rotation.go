@@ -20,8 +20,9 @@ const (
 	KeepRetired = 402 * 24 * 60 * 60 * 1000
 
 	// MaxUserKeys bounds the user-id keys of a ring: a user id does not
-	// tell when it was made, so each of them may have to be tried.
-	MaxUserKeys = 8
+	// tell when it was made, so each of them may have to be tried. As many
+	// are tried for a session id.
+	MaxUserKeys = 3
 )
 
 // Why a ring isn't changed. Errors wrap them with the key and a remedy.
@@ -68,7 +69,7 @@ func (r *Ring) Rotate(random io.Reader, use KeyUse, now int64) (*Ring, error) {
 		return nil, fmt.Errorf("%w: %s comes into force at %s; wait for that, or revoke it", ErrKeyPending, newest.ID, utc(newest.NotBefore))
 	}
 	if use == UserKeys && len(keys) >= MaxUserKeys {
-		return nil, fmt.Errorf("%w: %d user-id keys are in the ring, which is the most; wait until the oldest is no longer needed, at %s, or revoke it", ErrTooManyKeys, len(keys), utc(keys[1].secret.NotBefore+KeepRetired))
+		return nil, fmt.Errorf("%w: %d user-id keys are in the ring, which is the most; wait until the oldest is no longer needed, at %s, or revoke it (%s), which makes its users new ones", ErrTooManyKeys, len(keys), utc(keys[1].secret.NotBefore+KeepRetired), keys[0].secret.ID)
 	}
 	k, err := r.newKey(random, now+PublishAhead)
 	if err != nil {

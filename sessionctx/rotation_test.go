@@ -169,6 +169,12 @@ func TestUserKeysAreBounded(t *testing.T) {
 	if !ring.VerifyUserID(first, "ws_1") {
 		t.Error("the oldest user id is refused though its key is in the ring")
 	}
+	if n := len(ring.List(UserKeys, now)); n != 3 {
+		t.Errorf("%d keys are tried for a user id, want 3 at most", n)
+	}
+	if left, err := ring.Revoke(seeded(98), UserKeys, "", now); err != nil || len(left.List(UserKeys, now)) > MaxUserKeys {
+		t.Errorf("revoking one adds one too many: %v", err)
+	}
 	_, err = ring.Rotate(seeded(99), UserKeys, now)
 	if !errors.Is(err, ErrTooManyKeys) || !strings.Contains(err.Error(), "revoke") {
 		t.Errorf("one more: %v", err)

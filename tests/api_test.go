@@ -203,7 +203,7 @@ func TestRateLimit(t *testing.T) {
 // cookie.
 func TestOrigins(t *testing.T) {
 	t.Parallel()
-	c := startLanding(t, globals("")+landing("30m", "allow_origin https://www.example.com"))
+	c := startLanding(t, globals("")+landing("30m", "allow_origin https://www.example.com", "consent {\n\t\t\trespect none\n\t\t}"))
 	v := newVisitor(t, c.site, desktop, true)
 	s := v.visit("/")
 	from := []string{"Origin", "https://www.example.com", "Sec-Fetch-Site", "cross-site"}
@@ -226,6 +226,16 @@ func TestOrigins(t *testing.T) {
 	}
 	if a := v.call("GET", "session/context", nil, from...); a.status != 200 || strings.Contains(string(a.body), s.UserID) {
 		t.Errorf("another site's page read the visitor's context: %d %s", a.status, a.body)
+	}
+	// Nor does it learn what the visitor chose.
+	refused := []string{"Cookie", "frbzz_consent=%7Bunreadable"}
+	const source = `"source":"frbzz_consent"`
+	who := newVisitor(t, c.site, desktop, false)
+	if a := who.call("GET", "session/context", nil, refused...); a.status != 200 || !strings.Contains(string(a.body), source) {
+		t.Errorf("the site's own page of one who refused: %d %s", a.status, a.body)
+	}
+	if a := who.call("GET", "session/context", nil, append(from, refused...)...); a.status != 200 || strings.Contains(string(a.body), source) {
+		t.Errorf("another site's page read a choice: %d %s", a.status, a.body)
 	}
 	if a := v.call("GET", "session/context.js", nil, "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"); a.Code != "origin_not_allowed" {
 		t.Errorf("a script element of another site got %d %s", a.status, a.body)

@@ -67,8 +67,9 @@ type outcome struct {
 	// removes what has to be gone of those that may be there.
 	sets    bool
 	removes []string
-	// noVisitorDay is whether no visitor key may be in a row.
-	noVisitorDay bool
+	// keyed is whether a visitor key may be computed where no cookie says who
+	// it is, visitorDay whether rows have the column of it.
+	keyed, visitorDay bool
 }
 
 // The cookies of a full jar, besides those of other programs.
@@ -124,8 +125,11 @@ func (c cell) model() outcome {
 		}
 		slices.Sort(o.removes)
 	}
-	// `random` computes none; refusal, GPC or DNT end it for that browser.
-	o.noVisitorDay = c.before == "random" || !o.analytics && o.source != "pending"
+	// `random` computes none; refusal, GPC or DNT end it for that browser,
+	// whatever the campaign respects. Who has agreed counts by his cookie.
+	o.visitorDay = c.before == "daily_hash" && !c.gpc && !c.dnt && (o.source == "pending" || o.analytics && c.cookieless)
+	agreed := o.analytics && o.source != "not_required" && !c.full // and his cookies are still to come
+	o.keyed = o.visitorDay || c.before == "daily_hash" && !c.gpc && !c.dnt && agreed
 	return o
 }
 

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,11 +62,10 @@ func sealedChoice(t testing.TB, ring []byte, workspace string, yes bool, at int6
 	return file.Keys[0].ID + "." + base64.RawURLEncoding.EncodeToString(aead.Seal(nonce, nonce, plain, nil))
 }
 
-// oursAt is when choices of ours were made; frbzz_consent's are a minute off.
-var oursAt = time.Now().Add(-time.Hour).UnixMilli()
-
 // cellJar is what the cell's browser sends besides our own three cookies.
-func cellJar(t testing.TB, c cell, ring []byte, workspace, campaign string) jar {
+// oursAt (Unix ms) is when choices of ours were made; frbzz_consent's are a
+// minute off.
+func cellJar(t testing.TB, c cell, ring []byte, workspace, campaign string, oursAt int64) jar {
 	b := jar{"theirs": "x"}
 	switch c.ours {
 	case "yes", "no":
@@ -97,6 +97,7 @@ func cellJar(t testing.TB, c cell, ring []byte, workspace, campaign string) jar 
 func TestMatrixOfTheDomain(t *testing.T) {
 	t.Parallel()
 	random := rand.NewChaCha8([32]byte{1})
+	const oursAt = int64(1_764_000_000_000)
 	now := time.UnixMilli(oursAt).Add(time.Hour)
 	ring, err := sessionctx.NewRing(random, now.UnixMilli()-1e9)
 	if err != nil {
@@ -112,6 +113,7 @@ func TestMatrixOfTheDomain(t *testing.T) {
 			out := &sessionctx.Campaign{
 				CampaignRef: sessionctx.CampaignRef{ID: "cmp_1", Environment: sessionctx.Production}, WorkspaceID: "ws_1", ProjectID: "pr_1",
 				SessionDuration: 30 * time.Minute, AttributionWindow: 30 * 24 * time.Hour, Cookies: !c.cookieless,
+				VisitorKeys: c.before == "daily_hash",
 			}
 			if c.rule != "no block" {
 				out.Consent = &sessionctx.ConsentRules{RespectGPC: strings.Contains(c.respect, "gpc"), RespectDNT: strings.Contains(c.respect, "dnt")}
@@ -127,7 +129,7 @@ func TestMatrixOfTheDomain(t *testing.T) {
 			t.Fatal(err)
 		}
 		left := earlier.Cookies(ring, true, now.Add(-time.Minute))
-		everyCell([]string{"daily_hash"}, func(c cell) {
+		everyCell(cellBefore, func(c cell) {
 			if c.cookieless != cookieless {
 				return
 			}
@@ -135,17 +137,20 @@ func TestMatrixOfTheDomain(t *testing.T) {
 			want := c.model()
 			conf := campaign(c)
 			var sent []sessionctx.Cookie
-			for name, value := range cellJar(t, c, file, "ws_1", "cmp_1") {
+			for name, value := range cellJar(t, c, file, "ws_1", "cmp_1", oursAt) {
 				sent = append(sent, sessionctx.Cookie{Name: name, Value: value})
 			}
 			if c.full {
 				sent = append(sent, left...)
 			}
-			facts := &sessionctx.Facts{Scheme: "https", Purpose: sessionctx.PurposeNavigate, GPC: c.gpc, DNT: c.dnt,
+			facts := &sessionctx.Facts{Scheme: "https", Purpose: sessionctx.PurposeNavigate, GPC: c.gpc, DNT: c.dnt, ClientIP: netip.MustParseAddr("192.0.2.1"),
 				Geo: sessionctx.Geo{Country: c.country, IsEU: c.country == "DE"}}
 			carried := ring.OpenCookies(sent, conf, true, now.UnixMilli())
 			required := c.rule == "always" || c.rule == "eu" && c.country == "DE" // as the adapter's matchers say
 			consent := sessionctx.DecideConsent(conf.Consent, required, facts, carried.Choice, carried.Reference)
+			if keyed := sessionctx.KeysVisitor(conf, facts, &consent, &carried); keyed != want.keyed {
+				t.Fatalf("%s: a visitor key may be computed: %v, want %v", c, keyed, want.keyed)
+			}
 			page, err := sessionctx.Identify(sessionctx.Input{Ring: ring, Campaign: conf, Facts: facts, Carried: carried, Consent: consent, Now: now, Random: random})
 			if err != nil {
 				t.Fatal(err)
@@ -184,18 +189,22 @@ func TestMatrixOfTheDomain(t *testing.T) {
 			if err := json.Unmarshal(sessionctx.AppendSessionRow(nil, conf, session, facts), &row); err != nil {
 				t.Fatal(err)
 			}
-			if row["session_id"] != page.Session.ID || want.noVisitorDay && row["visitor_day"] != nil {
+			if row["session_id"] != page.Session.ID || row["user_id"] != page.Session.UserID {
 				t.Fatalf("%s: row %v", c, row)
 			}
 		})
 	}
-	if want := 4 * 4 * 4 * 2 * 4 * 6 * 2 * 2; cells != want {
+	if want := 4 * 4 * 4 * 2 * 4 * 6 * 2 * 2 * 2; cells != want {
 		t.Errorf("%d cells, want %d", cells, want)
 	}
 }
 
-// matrixCells is how many cells go through a real Caddy.
-const matrixCells = 360
+// matrixCells is how many cells go through a real Caddy, keyedCells how many of
+// these have a visitor_day at least.
+const (
+	matrixCells = 360
+	keyedCells  = 60
+)
 
 // TestMatrixOfACaddy runs a sample of the cells, drawn so that it is the same
 // in every run, through a real Caddy behind a proxy that ends TLS: with pages,
@@ -227,11 +236,19 @@ func TestMatrixOfACaddy(t *testing.T) {
 	c.write(strings.Replace(globals(tinybirdSink(tb)+"\n\t\tgeo headers cloudflare"), "\tadmin ADMIN\n", "\tadmin ADMIN\n\tservers {\n\t\ttrusted_proxies static 127.0.0.1/32\n\t}\n", 1) +
 		"\nSITE {\n\t@eu vars session.geo.is_eu true\n" + sites.String() + "\tsession_context_api\n}\n")
 	c.start()
-	newVisitor(t, c.site, desktop, false).visit("/cmp_0/") // there is a ring now
 	ring := ringFile(t, c)
+	oursAt := time.Now().Add(-time.Hour).UnixMilli() // a choice ends after half a year
 	r := rand.New(rand.NewPCG(1, 2))
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	sessions := map[string]cell{}
+	// Few of all have a visitor_day: some more of these.
+	keyed := 0
+	for i := range all {
+		if all[i].model().visitorDay && keyed < keyedCells {
+			all[i], all[keyed] = all[keyed], all[i]
+			keyed++
+		}
+	}
+	sessions, users := map[string]cell{}, map[string]string{}
 	for i, x := range all[:matrixCells] {
 		want := x.model()
 		id := campaigns[key(x)]
@@ -240,7 +257,7 @@ func TestMatrixOfACaddy(t *testing.T) {
 			return []string{"X-Forwarded-Proto", "https", "X-Forwarded-For", fmt.Sprintf("192.0.2.%d", 1+i%250),
 				"CF-IPCountry", country, "Cookie", b.header(true)}
 		}
-		b := cellJar(t, x, ring, "ws_1", id)
+		b := cellJar(t, x, ring, "ws_1", id, oursAt)
 		earlier := ""
 		if x.full {
 			// A visit of before, when the visitor agreed; a campaign that is
@@ -249,7 +266,7 @@ func TestMatrixOfACaddy(t *testing.T) {
 				b[name] = "left"
 			}
 			agreed := cell{reference: "newer yes"}
-			res, body := v.page("/"+id+"/", from("US", cellJar(t, agreed, ring, "ws_1", id))...)
+			res, body := v.page("/"+id+"/", from("US", cellJar(t, agreed, ring, "ws_1", id, oursAt))...)
 			b.take(res.Header)
 			earlier = parseContext(t, body).Session.SessionID
 		}
@@ -284,17 +301,16 @@ func TestMatrixOfACaddy(t *testing.T) {
 				t.Fatalf("%s: the %s %v", x, what, err)
 			}
 		}
-		sessions[s.Session.SessionID] = x
+		sessions[s.Session.SessionID], users[s.Session.SessionID] = x, s.UserID
 	}
-	views := map[string]int{}
 	rows := byID(t, waitRows(t, tb, "session_v1", matrixCells), "session_id")
+	views := map[string]map[string]any{}
 	eventually(t, 20*time.Second, "every page is a view", func() error {
-		clear(views)
 		for _, row := range waitRows(t, tb, "traffic_v1", matrixCells) {
-			views[fmt.Sprint(row["session_id"])]++
+			views[fmt.Sprint(row["session_id"])] = row
 		}
 		for id, x := range sessions {
-			if views[id] == 0 {
+			if views[id] == nil {
 				return fmt.Errorf("%s: no traffic row", x)
 			}
 		}
@@ -302,13 +318,17 @@ func TestMatrixOfACaddy(t *testing.T) {
 	})
 	for id, x := range sessions {
 		want := x.model()
-		row := rows[id]
+		row, view := rows[id], views[id]
 		if row == nil {
 			t.Fatalf("%s: no session row", x)
 		}
-		expect(t, x.String(), row, map[string]any{"campaign_id": campaigns[key(x)], "country": x.country})
-		if want.noVisitorDay && row["visitor_day"] != nil {
-			t.Errorf("%s: visitor_day %v", x, row["visitor_day"])
+		expect(t, x.String(), row, map[string]any{"campaign_id": campaigns[key(x)], "user_id": users[id], "country": x.country})
+		expect(t, x.String(), view, map[string]any{"campaign_id": campaigns[key(x)], "counted": 1})
+		if geo, _ := view["geo"].(map[string]any); geo["country"] != x.country || fmt.Sprint(geo["is_eu_country"]) != map[bool]string{true: "1", false: "0"}[want.eu] {
+			t.Errorf("%s: the traffic row is of %v", x, view["geo"])
+		}
+		if day, ok := row["visitor_day"].(string); ok != want.visitorDay || ok && len(day) != 16 {
+			t.Errorf("%s: visitor_day is %v, want one: %v", x, row["visitor_day"], want.visitorDay)
 		}
 	}
 }
