@@ -24,6 +24,9 @@ type trail struct {
 	// member is the name of the visitor's session under the key; empty for the
 	// session's own.
 	member string
+	// nameless is a session that counts as one of the key, but that nobody
+	// finds by it.
+	nameless bool
 }
 
 // blind is until when (Unix ms) this node finds nobody: sessions that it could
@@ -163,7 +166,10 @@ func (a *App) keepTrail(e engine, ring *sessionctx.Ring, c *sessionctx.Campaign,
 	if member == "" {
 		member = s.OriginalID
 	}
-	sealed := ring.SealShown(&t.key, &sessionctx.Shown{Page: t.page, Session: *s}, now.UnixMilli())
+	var sealed []byte
+	if !t.nameless {
+		sealed = ring.SealShown(&t.key, &sessionctx.Shown{Page: t.page, Session: *s}, now.UnixMilli())
+	}
 	e.store.value.Join(visitorPrefix+t.key.Index(), member, sealed, ttl)
 }
 
