@@ -111,7 +111,7 @@ func (t *trail) find(ctx context.Context, a *App, e engine, in *sessionctx.Input
 	if shown == nil { // a session that nobody may go on with
 		return sessionctx.ContinuedMismatch
 	}
-	why := sessionctx.Continue(in.Campaign, arrival, shown, in.Now.UnixMilli())
+	why := in.Ring.Continue(in.Campaign, arrival, shown, in.Now.UnixMilli())
 	switch why {
 	case sessionctx.Continued:
 		in.Continued, t.member = &shown.Session, member

@@ -98,18 +98,18 @@ const (
 	ContinuedSeveral Continuation = "several"
 	// ContinuedMismatch: the only one showed another page last.
 	ContinuedMismatch Continuation = "mismatch"
-	// ContinuedEnded: the only one has ended.
+	// ContinuedEnded: the only one has ended, by time or with a revoked key.
 	ContinuedEnded Continuation = "ended"
 )
 
 // Continue decides whether the page goes on with the only session that the
 // visitor key has. A session that ended a short time ago still counts as one:
 // its visitor may sit before the page, and must not get another's.
-func Continue(c *Campaign, a *Arrival, s *Shown, now int64) Continuation {
+func (r *Ring) Continue(c *Campaign, a *Arrival, s *Shown, now int64) Continuation {
 	switch {
 	case s.Session.Campaign != c.CampaignRef || !a.follows(s):
 		return ContinuedMismatch
-	case s.Session.Expired(now):
+	case s.Session.Expired(now), !r.VerifyUserID(s.Session.UserID, c.WorkspaceID):
 		return ContinuedEnded
 	}
 	return Continued

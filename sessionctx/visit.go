@@ -44,7 +44,7 @@ type Input struct {
 	// there is none.
 	Visitor *VisitorKey
 	// Continued is the session that the page goes on with by that key; see
-	// Continue.
+	// Ring.Continue.
 	Continued *Session
 }
 
@@ -90,6 +90,7 @@ func Identify(in Input) (*Visit, error) {
 	if in.Continued != nil && !in.Carried.identifies() {
 		// Consent is never taken over: it is the browser's own.
 		v.Session = *in.Continued
+		c.forget(&v.Session)
 		v.Session.ConsentRequired = in.Consent.Required
 		v.Session.Attribution = v.Session.Attribution.Then(touch)
 		return v, nil
