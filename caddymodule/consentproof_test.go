@@ -107,3 +107,23 @@ func TestTheReferenceChoiceIsReadAsItCame(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// Many make one refusal, in no more time than a few: else a header of Caddy's
+// full size would keep a core busy for a second.
+func TestTooManyReferenceChoicesMeanNo(t *testing.T) {
+	const yes = `{"preferences":{"analytics":true},"hasUserInteracted":true,"timestamp":1,"version":1}`
+	for n, want := range map[int]bool{1: true, maxReferenceChoices: true, maxReferenceChoices + 1: false, 5000: false} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Cookie", strings.Repeat("frbzz_consent="+yes+"; ", n))
+		var values []string
+		for _, c := range referenceChoices(r) {
+			values = append(values, c.Value)
+		}
+		if len(values) > maxReferenceChoices+1 {
+			t.Errorf("%d of %d cookies are read", len(values), n)
+		}
+		if choice := sessionctx.ParseReferenceConsent(values); choice == nil || choice.Analytics != want {
+			t.Errorf("%d cookies: %+v, want analytics %v", n, choice, want)
+		}
+	}
+}
