@@ -3,15 +3,19 @@ package caddymodule
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/store"
 )
 
 // consentCall is a same-origin call over HTTPS of a browser that carries
@@ -124,6 +128,49 @@ func TestTooManyReferenceChoicesMeanNo(t *testing.T) {
 		}
 		if choice := sessionctx.ParseReferenceConsent(values); choice == nil || choice.Analytics != want {
 			t.Errorf("%d cookies: %+v, want analytics %v", n, choice, want)
+		}
+	}
+}
+
+// A record is read whether or not the row of its end can be written, and that
+// is tried until it works.
+func TestTheEndOfAConsentIsToldWhenItCanBe(t *testing.T) {
+	h := benchHandler(t, "consent {\n require always\n }")
+	c, s := consentCall(t, h)
+	if err := c.take(h, *s, proofToken); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := c.newConsent(&sessionctx.ConsentClaim{Domain: "lp.example.com", Days: 1, Source: "banner"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.keepConsent(rec)
+	c.now = c.now.Add(48 * time.Hour)
+	history, err := c.consentHistory(t.Context(), s.UserID, "lp.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func() bool {
+		_, err := history.store.Get(t.Context(), history.key(1)+"/expired")
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	works := c.engine.outbox
+	broken := open("outbox", h.log, func() (*outbox.Outbox, error) { return nil, errors.New("no disk") })
+	defer broken.close()
+	for _, tt := range []struct {
+		outbox *pooledOutbox
+		told   bool
+	}{{&pooledOutbox{opening: broken}, false}, {works, true}, {works, true}} {
+		c.engine.outbox = tt.outbox
+		got, err := c.currentConsent(s.UserID, "")
+		if err != nil || got.ID != rec.ID || got.Status(c.now.UnixMilli()) != sessionctx.ConsentExpired {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		if told() != tt.told {
+			t.Errorf("told %v, want %v", !tt.told, tt.told)
 		}
 	}
 }
