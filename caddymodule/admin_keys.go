@@ -116,7 +116,7 @@ func (a *AdminKeys) rotate(ring *keyRing, r *http.Request) (any, error) {
 		return nil, refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "send the order as Content-Type: application/json")
 	}
 	var o keyOrder
-	d := json.NewDecoder(io.LimitReader(r.Body, maxOrder))
+	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxOrder))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&o); err != nil && !errors.Is(err, io.EOF) {
 		return nil, refuse(http.StatusBadRequest, "invalid_json", `the body is no order: %v; known are {"user": true, "revoke": true, "key": "<id>"}, all optional`, err)

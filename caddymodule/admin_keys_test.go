@@ -131,6 +131,7 @@ func TestTheAdminAPIRefusesWhatItCannotDo(t *testing.T) {
 		{"POST", adminRotatePath, "application/json", `{"revoke":"yes"}`, 400, "invalid_json"},
 		{"POST", adminRotatePath, "application/json", `{}{}`, 400, "invalid_json"},
 		{"POST", adminRotatePath, "application/json", `{"revoke":true,"key":"` + strings.Repeat("0", maxOrder) + `"}`, 400, "invalid_json"},
+		{"POST", adminRotatePath, "application/json", strings.Repeat(" ", maxOrder) + `{"revoke":true}`, 400, "invalid_json"},
 		{"POST", adminRotatePath, "application/json", `{"key":"1a2b3c4d"}`, 400, "key_without_revoke"},
 		{"POST", adminRotatePath, "application/json", `{"revoke":true,"key":"00000000"}`, 404, "unknown_key"},
 		{"POST", adminRotatePath, "application/json", `{"revoke":true,"key":"` + user + `"}`, 409, "wrong_key_use"},

@@ -154,17 +154,23 @@ func (c *call) currentConsent(subject, domain string) (*sessionctx.ConsentRecord
 	case rec == nil:
 		return nil, notFound
 	}
-	now := c.now.UnixMilli()
-	if rec.Status(now) == sessionctx.ConsentExpired {
-		ttl := time.Duration(max(rec.KeptUntil-now, 1)) * time.Millisecond
-		if _, first, err := h.store.Claim(ctx, h.key(rec.Number)+"/expired", []byte{1}, ttl); err == nil && first {
-			row := rec.AppendRow(nil, c.handler.campaign, sessionctx.ConsentExpired, rec.ExpiresAt)
-			if err := c.commit(outbox.Row{Datasource: sessionctx.ConsentDatasource, JSON: row}); err != nil {
-				return nil, err
-			}
-		}
+	if rec.Status(c.now.UnixMilli()) == sessionctx.ConsentExpired {
+		c.tellExpired(ctx, h, rec)
 	}
 	return rec, nil
+}
+
+// tellExpired writes the row that says so. It is the same row each time; that
+// it need not be written again is noted when it is on disk, and not before.
+func (c *call) tellExpired(ctx context.Context, h *consentHistory, rec *sessionctx.ConsentRecord) {
+	told := h.key(rec.Number) + "/expired"
+	if _, err := h.store.Get(ctx, told); !errors.Is(err, store.ErrNotFound) {
+		return
+	}
+	row := rec.AppendRow(nil, c.handler.campaign, sessionctx.ConsentExpired, rec.ExpiresAt)
+	if c.commit(outbox.Row{Datasource: sessionctx.ConsentDatasource, JSON: row}) == nil {
+		h.store.Put(told, []byte{1}, time.Duration(max(rec.KeptUntil-c.now.UnixMilli(), 1))*time.Millisecond)
+	}
 }
 
 // pageHost is host[:port] of the page that calls.

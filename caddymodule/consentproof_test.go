@@ -3,15 +3,19 @@ package caddymodule
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/store"
 )
 
 // consentCall is a same-origin call over HTTPS of a browser that carries
@@ -105,5 +109,68 @@ func TestTheReferenceChoiceIsReadAsItCame(t *testing.T) {
 	}
 	if want := []string{`{"a":1,"b":[2]}`, "x", ""}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Many make one refusal, in no more time than a few: else a header of Caddy's
+// full size would keep a core busy for a second.
+func TestTooManyReferenceChoicesMeanNo(t *testing.T) {
+	const yes = `{"preferences":{"analytics":true},"hasUserInteracted":true,"timestamp":1,"version":1}`
+	for n, want := range map[int]bool{1: true, maxReferenceChoices: true, maxReferenceChoices + 1: false, 5000: false} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Cookie", strings.Repeat("frbzz_consent="+yes+"; ", n))
+		var values []string
+		for _, c := range referenceChoices(r) {
+			values = append(values, c.Value)
+		}
+		if len(values) > maxReferenceChoices+1 {
+			t.Errorf("%d of %d cookies are read", len(values), n)
+		}
+		if choice := sessionctx.ParseReferenceConsent(values); choice == nil || choice.Analytics != want {
+			t.Errorf("%d cookies: %+v, want analytics %v", n, choice, want)
+		}
+	}
+}
+
+// A record is read whether or not the row of its end can be written, and that
+// is tried until it works.
+func TestTheEndOfAConsentIsToldWhenItCanBe(t *testing.T) {
+	h := benchHandler(t, "consent {\n require always\n }")
+	c, s := consentCall(t, h)
+	if err := c.take(h, *s, proofToken); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := c.newConsent(&sessionctx.ConsentClaim{Domain: "lp.example.com", Days: 1, Source: "banner"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.keepConsent(rec)
+	c.now = c.now.Add(48 * time.Hour)
+	history, err := c.consentHistory(t.Context(), s.UserID, "lp.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func() bool {
+		_, err := history.store.Get(t.Context(), history.key(1)+"/expired")
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	works := c.engine.outbox
+	broken := open("outbox", h.log, func() (*outbox.Outbox, error) { return nil, errors.New("no disk") })
+	defer broken.close()
+	for _, tt := range []struct {
+		outbox *pooledOutbox
+		told   bool
+	}{{&pooledOutbox{opening: broken}, false}, {works, true}, {works, true}} {
+		c.engine.outbox = tt.outbox
+		got, err := c.currentConsent(s.UserID, "")
+		if err != nil || got.ID != rec.ID || got.Status(c.now.UnixMilli()) != sessionctx.ConsentExpired {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		if told() != tt.told {
+			t.Errorf("told %v, want %v", !tt.told, tt.told)
+		}
 	}
 }

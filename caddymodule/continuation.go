@@ -25,6 +25,9 @@ type trail struct {
 	// member is the name of the visitor's session under the key; empty for the
 	// session's own.
 	member string
+	// nameless is a session that counts as one of the key, but that nobody
+	// finds by it.
+	nameless bool
 }
 
 // blind is until when (Unix ms) this node finds nobody: sessions that it could
@@ -119,7 +122,7 @@ func (t *trail) find(ctx context.Context, a *App, e engine, in *sessionctx.Input
 	default:
 		return continueUnavailable
 	}
-	why := sessionctx.Continue(in.Campaign, s, in.Now.UnixMilli())
+	why := in.Ring.Continue(in.Campaign, s, in.Now.UnixMilli())
 	switch why {
 	case sessionctx.Continued:
 		in.Continued, t.member = s, member
@@ -175,7 +178,10 @@ func (a *App) keepTrail(e engine, ring *sessionctx.Ring, c *sessionctx.Campaign,
 		member = s.OriginalID
 	}
 	visitorsMet.add(&t.key)
-	sealed := ring.SealShown(&t.key, &sessionctx.Shown{Page: t.page, SessionID: s.ID}, now.UnixMilli())
+	var sealed []byte
+	if !t.nameless {
+		sealed = ring.SealShown(&t.key, &sessionctx.Shown{Page: t.page, SessionID: s.ID}, now.UnixMilli())
+	}
 	e.store.value.Join(visitorPrefix+t.key.Index(), member, sealed, ttl)
 }
 

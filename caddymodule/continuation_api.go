@@ -44,7 +44,10 @@ func (c *call) visitorDay() string {
 // followTrail keeps up what is written down under the visitor's key: a page
 // that was prerendered, or made by its script, shows now; or the session has
 // just been renewed, and its successor counts as one of the key from now on.
-// Ids alone say nothing about pages.
+// Ids alone say nothing about pages, nor whose the session is: under a key that
+// doesn't have it yet it counts, but is nobody's to go on with. Else whoever
+// read them in a log could make it the session of a key of his own, and have
+// its cookies for a yes.
 func (c *call) followTrail(renewed bool) {
 	if c.proof == proofIDs && !renewed {
 		return
@@ -59,10 +62,10 @@ func (c *call) followTrail(renewed bool) {
 	if !ok {
 		return
 	}
-	t := trail{key: key}
+	t := trail{key: key, nameless: c.proof == proofIDs}
 	shown, member, err := c.app.shown(ctx, c.engine, c.ring, h.campaign, &c.facts, key, c.now)
 	if err == nil && shown != nil && c.sameLine(shown, member) {
-		t.member, t.page = member, shown.Page
+		t.member, t.page, t.nameless = member, shown.Page, false
 		if page, ok := sessionctx.Referring(&c.facts, c.r.Header.Get("Referer")); ok && c.proof != proofIDs {
 			t.page = page
 		}

@@ -199,7 +199,7 @@ func (e *experiments) release() {
 var counted = newOnce(countedGeneration)
 
 // countedGeneration is how many visitors are remembered at least, at about
-// 40 bytes each.
+// 40 bytes each; half as many of those without cookies.
 const countedGeneration = 100_000
 
 // count counts the session for the tests that it was drawn for, at its first
@@ -215,7 +215,13 @@ func (e *experiments) count(s *sessionctx.Session, subject, at string) {
 	if len(ts) == 0 || s.Campaign.Environment != sessionctx.Production {
 		return
 	}
-	if !counted.first(onceKey{at, s.Campaign.ID, subject}, s.CreatedAt) {
+	fresh := counted.first(onceKey{at, s.Campaign.ID, subject}, s.CreatedAt)
+	if subject != s.UserID {
+		// A session that is asked for again, after a reload, may have cookies
+		// by then, and is its user's.
+		fresh = counted.first(onceKey{at, s.Campaign.ID, s.UserID}, s.CreatedAt) && fresh
+	}
+	if !fresh {
 		return
 	}
 	for _, a := range s.Assignments {

@@ -156,6 +156,25 @@ func TestCampaignsAreCountedApart(t *testing.T) {
 	}
 }
 
+// A reload forgets whose rows were made, so they are asked for again; meanwhile
+// a visitor without cookies may have said yes to them.
+func TestAYesBetweenTwoConfigsCountsNobodyTwice(t *testing.T) {
+	b := newExperimentBench(t)
+	e := b.load(halves())
+	s := b.session("bold")
+	e.count(s, "visitor day", atScript)
+	next := b.load(halves())
+	e.release()
+	defer next.release()
+	b.count(next, s, atScript)
+	b.expect("sessions", b.figure(b.figures.abSessions, "bold"), 1)
+	// One behind the same address is bucketed alike, and no visitor more.
+	neighbour := b.session("bold")
+	next.count(neighbour, "visitor day", atScript)
+	b.count(next, neighbour, atScript)
+	b.expect("sessions of one address", b.figure(b.figures.abSessions, "bold"), 1)
+}
+
 func TestTestsThatDrawNobodyAreNotCounted(t *testing.T) {
 	b := newExperimentBench(t)
 	won := halves()

@@ -91,17 +91,27 @@ type renewals struct {
 	now   int64
 }
 
-// Claim implements sessionctx.Renewals.
+// maxUnreadable is how many renewals that can't be read may stand in the place
+// of one: as many keys as an operator may revoke while a line lives, and more.
+const maxUnreadable = 8
+
+// Claim implements sessionctx.Renewals. What a revoked key sealed counts as
+// absent; it stays where it is, and the place behind it is claimed, so that
+// there too one of all nodes wins.
 func (r *renewals) Claim(key string, s *sessionctx.Session, ttl time.Duration) (*sessionctx.Session, bool, error) {
-	standing, won, err := r.store.Claim(r.ctx, renewedKey+key, r.ring.SealState(s, r.now), ttl)
-	if err != nil || won {
-		return s, won, err
+	sealed := r.ring.SealState(s, r.now)
+	name := renewedKey + key
+	for range maxUnreadable {
+		standing, won, err := r.store.Claim(r.ctx, name, sealed, ttl)
+		if err != nil || won {
+			return s, won, err
+		}
+		if known, err := r.ring.OpenState(standing); err == nil {
+			return known, false, nil
+		}
+		name += "/"
 	}
-	known, err := r.ring.OpenState(standing)
-	if err != nil {
-		return nil, false, errors.New("the renewal that stands can't be read")
-	}
-	return known, false, nil
+	return nil, false, errors.New("the renewal that stands can't be read")
 }
 
 // Note implements sessionctx.Renewals.

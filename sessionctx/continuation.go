@@ -95,21 +95,22 @@ const (
 	ContinuedSeveral Continuation = "several"
 	// ContinuedMismatch: the only one showed another page last.
 	ContinuedMismatch Continuation = "mismatch"
-	// ContinuedEnded: the only one has ended.
+	// ContinuedEnded: the only one has ended, by time or with a revoked key.
 	ContinuedEnded Continuation = "ended"
 )
 
 // Continue decides whether a page that follows what was shown goes on with its
 // session; nil is one that has gone from the store. A session that ended a
 // short time ago still counts as one of the visitor key: its visitor may sit
-// before the page, and must not get another's.
-func Continue(c *Campaign, s *Session, now int64) Continuation {
+// before the page, and must not get another's. Where the user's key was revoked
+// it has ended too.
+func (r *Ring) Continue(c *Campaign, s *Session, now int64) Continuation {
 	switch {
 	case s == nil:
 		return ContinuedEnded
 	case s.Campaign != c.CampaignRef:
 		return ContinuedMismatch
-	case s.Expired(now):
+	case s.Expired(now), !r.VerifyUserID(s.UserID, c.WorkspaceID):
 		return ContinuedEnded
 	}
 	return Continued

@@ -77,7 +77,7 @@ func (w *crowd) page(v *visitorModel, target, referer, site, cacheControl string
 			w.t.Fatal(err)
 		}
 		if a.Follows(shown) {
-			switch s := w.states[shown.SessionID]; Continue(w.c, s, w.now) {
+			switch s := w.states[shown.SessionID]; w.ring.Continue(w.c, s, w.now) {
 			case Continued:
 				in.Continued, name = s, m
 			case ContinuedEnded:
@@ -190,6 +190,44 @@ func TestASessionGoesOnOverMidnight(t *testing.T) {
 	w.now += minuteMS
 	if again := w.page(v, "/a", crowdSite+"/", "same-origin", ""); again.New {
 		t.Error("the session that took the place of the ended one is not found")
+	}
+}
+
+// A session whose user id is of a revoked key is refused by every call: pages
+// that went on with it would have a context that is of no use.
+func TestARevokedUserIsNotGoneOnWith(t *testing.T) {
+	w := newCrowd(t, 1)
+	v := &visitorModel{at: "/"}
+	first := w.page(v, "/", "", "none", "")
+	var err error
+	if w.ring, err = w.ring.Revoke(seeded(9), UserKeys, "", w.now); err != nil {
+		t.Fatal(err)
+	}
+	w.now += minuteMS
+	second := w.page(v, "/a", crowdSite+"/", "same-origin", "")
+	if second.Session.UserID == first.Session.UserID || !w.ring.VerifyUserID(second.Session.UserID, w.c.WorkspaceID) {
+		t.Error("the page has the user id that was revoked")
+	}
+	w.now += minuteMS
+	if third := w.page(v, "/b", crowdSite+"/a", "same-origin", ""); third.Session.ID != second.Session.ID {
+		t.Error("the session that took the place of the revoked one is not found")
+	}
+}
+
+func TestASessionGoesOnWithoutAVariantThatIsGone(t *testing.T) {
+	w := newCrowd(t, 1)
+	v := &visitorModel{at: "/"}
+	first := w.page(v, "/", "", "none", "")
+	if len(first.Session.Assignments) == 0 {
+		t.Fatal("no variant: the test shows nothing")
+	}
+	without := *w.c
+	without.Tests = nil
+	w.c = &without
+	w.now += minuteMS
+	second := w.page(v, "/a", crowdSite+"/", "same-origin", "")
+	if second.New || len(second.Session.Assignments) != 0 || second.Session.LandingPageID != w.c.landingPage(second.Session.SegmentID, nil) {
+		t.Errorf("new %v, variants %v, landing page %s", second.New, second.Session.Assignments, second.Session.LandingPageID)
 	}
 }
 

@@ -312,8 +312,11 @@ func (v *Visit) lineCookies(r *Ring, set *cookieSet, now int64) {
 		return
 	}
 	had := v.carried.Session
-	newSession := had == nil || had.ID != s.ID
-	if newSession || had.ExpiresAt != s.ExpiresAt {
+	// Of two lines of one user the one that began later keeps the cookie: else
+	// two tabs would take it from each other with every call.
+	replaced := had != nil && had.OriginalID != s.OriginalID && had.OriginalAt > s.OriginalAt && !had.Expired(now)
+	newSession := !replaced && (had == nil || had.ID != s.ID)
+	if newSession || !replaced && had.ExpiresAt != s.ExpiresAt {
 		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
 		set.add(set.names.Session, r.sealSession(set.buf[:0], sealSession, s, false, maxSessionCookie, now), age, maxSessionCookie)
 	}

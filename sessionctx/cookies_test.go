@@ -283,6 +283,45 @@ func TestCookiesAreSentOnlyWhenTheyChange(t *testing.T) {
 	}
 }
 
+// A tab that was left open until its session ended, and the browser had begun
+// another, renews by its token; the browser's session stays the later one.
+func TestATabOfAnOlderLineLeavesTheSessionCookie(t *testing.T) {
+	ring, c := testRing(t, 1), testCampaign()
+	in := testInput(ring, c, 1)
+	first := newVisit(t, in)
+	jar := first.Cookies(ring, true, in.Now)
+
+	in.Now = in.Now.Add(2 * c.SessionDuration)
+	in.Random = seeded(2)
+	names := c.CookieNames(true)
+	// Browsers drop the session cookie when it is over.
+	jar = without(jar, names.Session)
+	in.Carried = ring.OpenCookies(jar, c, true, in.Now.UnixMilli())
+	second := newVisit(t, in)
+	if !second.New || second.Session.UserID != first.Session.UserID {
+		t.Fatal("no second line of one user: the test shows nothing")
+	}
+	jar = keep(jar, second.Cookies(ring, true, in.Now))
+
+	renewed, err := first.Session.Renew(ring, c, in.Now.UnixMilli())
+	if err != nil {
+		t.Fatal(err)
+	}
+	carried := ring.OpenCookies(jar, c, true, in.Now.UnixMilli())
+	if set := Resume(c, renewed, granted, carried).Cookies(ring, true, in.Now); len(set) != 0 {
+		t.Errorf("the older tab sets %d cookies: %s", len(set), set[0].Name)
+	}
+	// When the later session has ended too, the one that lives takes over.
+	later := in.Now.Add(c.SessionDuration)
+	if renewed, err = first.Session.Renew(ring, c, later.UnixMilli()); err != nil {
+		t.Fatal(err)
+	}
+	set := Resume(c, renewed, granted, ring.OpenCookies(jar, c, true, later.UnixMilli())).Cookies(ring, true, later)
+	if len(set) != 1 || set[0].Name != names.Session {
+		t.Errorf("after the later session's end %d cookies are set", len(set))
+	}
+}
+
 func TestAFixedUserCookieIsNotProlonged(t *testing.T) {
 	ring, c := testRing(t, 1), testCampaign()
 	c.Consent.UserCookie, c.Consent.UserCookieFixed = 100*24*time.Hour, true

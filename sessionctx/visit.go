@@ -47,7 +47,7 @@ type Input struct {
 	// there is none.
 	Visitor *VisitorKey
 	// Continued is the session that the page goes on with by that key; see
-	// Continue.
+	// Ring.Continue.
 	Continued *Session
 }
 
@@ -94,6 +94,7 @@ func Identify(in Input) (*Visit, error) {
 		// Consent is never taken over: it is the browser's own.
 		had := in.Continued
 		v.Session = *had
+		c.forget(&v.Session)
 		v.Session.ConsentRequired = in.Consent.Required
 		v.Session.Attribution = had.Attribution.Then(touch)
 		v.changed = v.Session.ConsentRequired != had.ConsentRequired ||
