@@ -167,6 +167,20 @@ func TestVisitorsBehindOneAddressNeverMeet(t *testing.T) {
 	}
 }
 
+// A visitor who came late in a session and then sits idle still counts, however
+// long ago that session began.
+func TestAnIdleVisitorIsNotTakenForWhoCameMeanwhile(t *testing.T) {
+	w := crowds(t)(1)
+	idle, other := &visitorModel{n: 0}, &visitorModel{n: 1}
+	w.page(idle, "/", "", "none", "")
+	w.now += 29 * minuteMS
+	w.page(idle, "/a", crowdSite+"/", "same-origin", "")
+	w.now += 59 * minuteMS
+	w.page(other, "/", "", "none", "")
+	w.page(other, "/a", crowdSite+"/", "same-origin", "")
+	w.page(idle, "/b", crowdSite+"/a", "same-origin", "") // fails if it is the other's
+}
+
 func TestASessionGoesOnOverMidnight(t *testing.T) {
 	w := crowds(t)(1)
 	w.now = (noonMS/dayMS+1)*dayMS - 5*minuteMS
