@@ -158,7 +158,7 @@ func TestPagesDoNotWaitForASlowStore(t *testing.T) {
 	if goesOn(v) == nil {
 		t.Error("a session was found in a store that doesn't answer")
 	}
-	if n := c.continuations("timeout") + c.continuations("unavailable"); n == 0 {
+	if c.continuations("timeout") == 0 { // else the store's own limit ended it, which is longer
 		t.Error("no page gave up waiting")
 	}
 	h.hold(false)
