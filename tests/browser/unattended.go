@@ -23,6 +23,6 @@ func (b *Browser) Unattended(tb testing.TB, url string) {
 		tb.Fatalf("opening a tab: %v", err)
 	}
 	tb.Cleanup(func() {
-		cdp.Call(b.ctx, browser, target.CloseTarget, target.CloseTargetParams{TargetID: opened.TargetID})
+		cdp.Call(b.ctx, browser, target.CloseTarget, target.CloseTargetParams(opened))
 	})
 }
