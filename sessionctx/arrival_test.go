@@ -77,6 +77,7 @@ func TestWhatGoesOnWithASession(t *testing.T) {
 		{"a link of the page with another query", link, refer(site + "/ad?gclid=2"), ContinuedMismatch},
 		{"a link of the page without its query", link, refer(site + "/ad"), ContinuedMismatch},
 		{"a referrer cut to the origin", link, refer(site + "/"), ContinuedMismatch},
+		{"where the same path of another site was shown", link, func(q *asked) { q.shown.Page = pageID("https://b.example.com", before) }, ContinuedMismatch},
 		{"no referrer", link, refer(""), noLook},
 		{"the referrer of another site", link, refer("https://www.example.com" + before), noLook},
 		{"of a site whose name begins alike", link, refer(site + ".evil.example" + before), noLook},
