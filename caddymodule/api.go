@@ -358,6 +358,9 @@ func (c *call) setCookies() {
 	if !c.sameOrigin || c.handler == nil || c.elsewhere() {
 		return
 	}
+	if c.facts.Purpose.Speculative() {
+		return // as with the page itself: nobody may ever look at it
+	}
 	consent := c.consent(c.handler, &c.facts, &c.carried, c.session.ConsentRequired)
 	v := sessionctx.Resume(c.handler.campaign, c.session, consent, c.carried)
 	if v.CookiesAllowed {

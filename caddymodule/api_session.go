@@ -102,9 +102,11 @@ func orNull(s string) any {
 	return s
 }
 
-// sessionRow is the row that the call's session still owes, if it does.
+// sessionRow is the row that the call's session still owes, if it does. The
+// script of a page that is prerendered gives no sign of life: nobody may ever
+// look at it. The first call after that owes the row.
 func (c *call) sessionRow() []outbox.Row {
-	if c.app.seen.has(c.session.ID, 0) {
+	if c.facts.Purpose.Speculative() || c.app.seen.has(c.session.ID, 0) {
 		return nil
 	}
 	c.facts.VisitorDay = c.visitorDay()
@@ -125,6 +127,9 @@ func (c *call) commitSession() error {
 
 // committed is called when the session's row is durable.
 func (c *call) committed() {
+	if c.facts.Purpose.Speculative() {
+		return // there was none
+	}
 	first := !c.app.seen.has(c.session.ID, 0)
 	c.app.seen.add(c.session.ID, 0)
 	if c.lost {

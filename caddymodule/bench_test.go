@@ -28,6 +28,7 @@ func BenchmarkPage(b *testing.B) {
 	})
 	for _, site := range []struct{ name, consent string }{
 		{"without cookies", "consent {\n require always\n }"},
+		{"without cookies, no visitor key", "before_consent random\n consent {\n require always\n }"},
 		{"with cookies", ""},
 	} {
 		h := benchHandler(b, site.consent)

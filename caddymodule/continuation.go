@@ -43,12 +43,6 @@ func (b *blind) extend(until int64) {
 	}
 }
 
-// countsFor is how long after now a session counts as one of its visitor key:
-// for as long again as it lasts, since its visitor may still sit before it.
-func countsFor(c *sessionctx.Campaign, s *sessionctx.Session, now time.Time) time.Duration {
-	return max(time.Duration(s.ExpiresAt-now.UnixMilli())*time.Millisecond+c.SessionDuration, time.Millisecond)
-}
-
 // visitorKey is today's key of a visitor for whom one may be computed.
 func (a *App) visitorKey(ctx context.Context, c *sessionctx.Campaign, f *sessionctx.Facts, now time.Time) (sessionctx.VisitorKey, bool) {
 	key, ok := a.dayKeys.current(ctx, ringPatience).VisitorKey(now.UnixMilli(), c.WorkspaceID, f)
@@ -166,7 +160,7 @@ func (a *App) shown(ctx context.Context, e engine, ring *sessionctx.Ring, c *ses
 // keepTrail writes down which session the visitor was given, and with which
 // page. It waits for nothing.
 func (a *App) keepTrail(e engine, ring *sessionctx.Ring, c *sessionctx.Campaign, t *trail, s *sessionctx.Session, now time.Time) {
-	ttl := countsFor(c, s, now)
+	ttl := sessionctx.CountsFor(c, s, now.UnixMilli())
 	select {
 	case <-e.store.ready:
 	default:

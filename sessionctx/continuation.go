@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"strings"
+	"time"
 )
 
 // PageID stands for the address of a page: a hash of its origin, path and
@@ -80,6 +81,15 @@ func (a *Arrival) MayOnlyReload() bool { return !a.within && !a.reload }
 type Shown struct {
 	Page      PageID
 	SessionID string
+}
+
+// CountsFor is how long after now (Unix ms) a session counts as one of its
+// visitor key, after a page was shown with it: twice as long as sessions last,
+// however much of this one is over. Its visitor may sit before the page, and
+// must not look like the one whose session is the only one then.
+func CountsFor(c *Campaign, s *Session, now int64) time.Duration {
+	left := time.Duration(s.ExpiresAt-now) * time.Millisecond
+	return max(left, c.SessionDuration) + c.SessionDuration
 }
 
 // Continuation is what became of the question which session a page goes on

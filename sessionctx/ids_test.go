@@ -322,7 +322,7 @@ func FuzzVerifySessionID(f *testing.F) {
 
 func FuzzVerifyUserID(f *testing.F) {
 	ring := testRing(f, 1)
-	for i := range uint64(3) {
+	for i := range uint64(MaxUserKeys - 1) {
 		next, err := ring.Rotate(seeded(2+i), UserKeys, noonMS+int64(i)*dayMS)
 		if err != nil {
 			f.Fatal(err)

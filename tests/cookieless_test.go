@@ -146,6 +146,15 @@ func TestWithoutCookies(t *testing.T) {
 				v.post("events/session/init", map[string]any{"token": s.Session.Token}, "Referer", v.site+"/a.html").ok(t)
 				same(t, "a link from it", before, v.visit("/b.html", v.from("/a.html")...), true)
 			})
+			t.Run("a forged click, where two have a session", func(t *testing.T) {
+				v, one := enter(t, asking, "/")
+				two := newVisitor(t, asking, v.agent, false).visit("/b.html")
+				for _, page := range []string{"/", "/b.html"} {
+					s := v.visit("/a.html", v.from(page)...)
+					same(t, "the first's", one, s, false)
+					same(t, "the second's", two, s, false)
+				}
+			})
 			t.Run("ids alone say nothing about pages", func(t *testing.T) {
 				v, before := enter(t, asking, "/")
 				v.post("events/session/init", before.ids(), "Referer", v.site+"/a.html").ok(t)
