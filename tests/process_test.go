@@ -3,6 +3,7 @@ package tests
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -135,6 +136,7 @@ func (c *caddy) start() {
 	c.t.Helper()
 	c.cmd = c.command("run", "--config", c.path("Caddyfile"), "--adapter", "caddyfile")
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
+	served := c.log.count(serving) // by an earlier process
 	if err := c.cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
@@ -143,20 +145,22 @@ func (c *caddy) start() {
 		cmd.Wait()
 		close(done)
 	}(c.cmd, c.done)
-	addr := strings.TrimPrefix(c.site, "http://")
 	eventually(c.t, 30*time.Second, "Caddy serves", func() error {
 		select {
 		case <-c.done:
 			c.t.Fatalf("Caddy ended at its start:\n%s", c.log.String())
 		default:
 		}
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
+		// All sites of the config have their sockets then.
+		if c.log.count(serving) == served {
+			return errors.New("it has not said so")
 		}
-		return err
+		return nil
 	})
 }
+
+// serving is what a Caddy logs when its first config is in use.
+const serving = "serving initial configuration"
 
 // kill ends the process as a power cut would.
 func (c *caddy) kill() {
@@ -270,3 +274,6 @@ func (l *logBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// count is how often text was logged.
+func (l *logBuffer) count(text string) int { return strings.Count(l.String(), text) }
