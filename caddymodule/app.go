@@ -69,11 +69,14 @@ type App struct {
 	reader   *visitor.Reader
 	ring     *keyRing
 	dayKeys  *dayKeys
-	blind    blind
-	limits   *limiters
-	metrics  *metrics
-	seen     *seenSessions // whose rows were made
-	settled  *seenSessions // spans that are known to be their line's living ones
+	// blind is until when (Unix ms) this node finds nobody by the visitor key:
+	// sessions that it could not write down still live, so one that looks alone
+	// may not be.
+	blind   highest
+	limits  *limiters
+	metrics *metrics
+	seen    *seenSessions // whose rows were made
+	settled *seenSessions // spans that are known to be their line's living ones
 	// What every request could say is said once a minute.
 	lostRows, storeDown, noCommit, nested, badLandingPage, noAddress rate.Sometimes
 

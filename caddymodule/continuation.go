@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -30,14 +31,17 @@ type trail struct {
 	nameless bool
 }
 
-// blind is until when (Unix ms) this node finds nobody: sessions that it could
-// not write down still live, so one that looks alone may not be.
-type blind struct{ until atomic.Int64 }
+// longestSession is the longest session_duration of all campaigns that this
+// process has had, in ns.
+var longestSession highest
 
-func (b *blind) extend(until int64) {
+// highest is the highest number that it was raised to.
+type highest struct{ atomic.Int64 }
+
+func (h *highest) raise(n int64) {
 	for {
-		old := b.until.Load()
-		if until <= old || b.until.CompareAndSwap(old, until) {
+		old := h.Load()
+		if n <= old || h.CompareAndSwap(old, n) {
 			return
 		}
 	}
@@ -47,7 +51,7 @@ func (b *blind) extend(until int64) {
 func (a *App) visitorKey(ctx context.Context, c *sessionctx.Campaign, f *sessionctx.Facts, now time.Time) (sessionctx.VisitorKey, bool) {
 	key, ok := a.dayKeys.current(ctx, ringPatience).VisitorKey(now.UnixMilli(), c.WorkspaceID, f)
 	if !ok {
-		a.blind.extend(now.Add(2 * c.SessionDuration).UnixMilli())
+		a.blind.raise(now.Add(2 * c.SessionDuration).UnixMilli())
 	}
 	return key, ok
 }
@@ -72,13 +76,19 @@ func (h *Handler) trail(ctx context.Context, in *sessionctx.Input, target *url.U
 	in.Visitor = &t.key
 	// Where nothing is injected no page is written down either; what this node
 	// has not shown to the visitor it need not look for to show it again.
-	if h.Inject == "off" || !arrival.MayContinue(&in.Carried) ||
-		arrival.MayOnlyReload() && !visitorsMet.has(&t.key) {
+	if h.Inject == "off" || !arrival.MayContinue(&in.Carried) {
 		return t
 	}
-	e := h.app.engine()
-	defer e.release()
-	why := t.find(ctx, h.app, e, in, &arrival)
+	met := visitorsMet.living(&t.key, in.Now.UnixMilli())
+	if met == 0 && arrival.MayOnlyReload() {
+		return t
+	}
+	why := sessionctx.ContinuedSeveral
+	if met < 2 {
+		e := h.app.engine()
+		defer e.release()
+		why = t.find(ctx, h.app, e, in, &arrival)
+	}
 	h.app.metrics.continued.WithLabelValues(string(why)).Inc()
 	return t
 }
@@ -130,7 +140,7 @@ func (t *trail) find(ctx context.Context, a *App, e engine, in *sessionctx.Input
 // have, and its name under them. A nil one without an error is one that is
 // there, but not for going on with. Nobody waits for a store to open.
 func (a *App) shown(ctx context.Context, e engine, ring *sessionctx.Ring, c *sessionctx.Campaign, f *sessionctx.Facts, today sessionctx.VisitorKey, now time.Time) (*sessionctx.Shown, string, error) {
-	if now.UnixMilli() < a.blind.until.Load() {
+	if now.UnixMilli() < a.blind.Load() {
 		return nil, "", store.ErrUnavailable
 	}
 	select {
@@ -140,8 +150,12 @@ func (a *App) shown(ctx context.Context, e engine, ring *sessionctx.Ring, c *ses
 	}
 	keys := []sessionctx.VisitorKey{today}
 	names := []string{visitorPrefix + today.Index()}
-	if y, ok := a.dayKeys.keys.Load().VisitorKey(now.UnixMilli()-24*time.Hour.Milliseconds(), c.WorkspaceID, f); ok {
-		keys, names = append(keys, y), append(names, visitorPrefix+y.Index())
+	// Of yesterday, what counts still counts for a while after midnight.
+	midnight := now.Truncate(24 * time.Hour) // UTC
+	if now.Sub(midnight) <= 2*time.Duration(longestSession.Load()) {
+		if y, ok := a.dayKeys.keys.Load().VisitorKey(midnight.UnixMilli()-1, c.WorkspaceID, f); ok {
+			keys, names = append(keys, y), append(names, visitorPrefix+y.Index())
+		}
 	}
 	m, err := e.store.value.Sole(ctx, names...)
 	if err != nil {
@@ -164,14 +178,14 @@ func (a *App) keepTrail(e engine, ring *sessionctx.Ring, c *sessionctx.Campaign,
 	select {
 	case <-e.store.ready:
 	default:
-		a.blind.extend(now.Add(ttl).UnixMilli())
+		a.blind.raise(now.Add(ttl).UnixMilli())
 		return
 	}
 	member := t.member
 	if member == "" {
 		member = s.OriginalID
 	}
-	visitorsMet.add(&t.key)
+	visitorsMet.add(&t.key, member, now.Add(ttl).UnixMilli())
 	var sealed []byte
 	if !t.nameless {
 		sealed = ring.SealShown(&t.key, &sessionctx.Shown{Page: t.page, SessionID: s.ID}, now.UnixMilli())
@@ -179,35 +193,68 @@ func (a *App) keepTrail(e engine, ring *sessionctx.Ring, c *sessionctx.Campaign,
 	e.store.value.Join(visitorPrefix+t.key.Index(), member, sealed, ttl)
 }
 
-// visitorsMet are the visitor keys of the pages that this process has served
-// of late, over reloads too.
+// visitorsMet are the visitors whose pages this process has served of late, over
+// reloads too.
 var visitorsMet = newMet()
 
-// met forgets, and is empty at first: then a reload may be a new session.
+// met remembers, for each visitor key, the two sessions that count longest of
+// those that this node has given out: enough to know that there are several
+// without a look into the store. It forgets keys, and is empty at first.
 type met struct {
+	seed maphash.Seed
+
 	mu         sync.Mutex
-	young, old map[[8]byte]struct{}
+	young, old map[[8]byte]metPair
+}
+
+type metPair struct {
+	members [2]uint64 // hashes of their names
+	until   [2]int64  // Unix ms
 }
 
 const metGeneration = 50_000
 
-func newMet() *met { return &met{young: map[[8]byte]struct{}{}} }
+func newMet() *met { return &met{seed: maphash.MakeSeed(), young: map[[8]byte]metPair{}} }
 
-func (m *met) has(k *sessionctx.VisitorKey) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	_, young := m.young[[8]byte(k[:])]
-	_, old := m.old[[8]byte(k[:])]
-	return young || old
+func (m *met) pair(k [8]byte) metPair {
+	p, ok := m.young[k]
+	if !ok {
+		p = m.old[k]
+	}
+	return p
 }
 
-func (m *met) add(k *sessionctx.VisitorKey) {
+// living is how many sessions of the key still count, as far as this node
+// knows; 2 stands for more.
+func (m *met) living(k *sessionctx.VisitorKey, now int64) (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.young) >= metGeneration {
-		m.old, m.young = m.young, map[[8]byte]struct{}{}
+	for _, until := range m.pair([8]byte(k[:])).until {
+		if until > now {
+			n++
+		}
 	}
-	m.young[[8]byte(k[:])] = struct{}{}
+	return n
+}
+
+func (m *met) add(k *sessionctx.VisitorKey, member string, until int64) {
+	h := maphash.String(m.seed, member)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.pair([8]byte(k[:]))
+	if p.members[0] == h {
+		p.until[0] = max(p.until[0], until)
+	} else if at := 1; p.members[at] == h || until > p.until[at] {
+		p.members[at], p.until[at] = h, max(until, p.until[at])
+	}
+	if p.until[1] > p.until[0] { // the longer one first
+		p.members[0], p.members[1] = p.members[1], p.members[0]
+		p.until[0], p.until[1] = p.until[1], p.until[0]
+	}
+	if len(m.young) >= metGeneration {
+		m.old, m.young = m.young, map[[8]byte]metPair{}
+	}
+	m.young[[8]byte(k[:])] = p
 }
 
 // keep writes down what later requests need to know of the page's session, and

@@ -72,6 +72,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("campaign %s: client on: this version has no browser runtime to add; leave the line out, the page brings its own client", campaign.ID)
 	}
 	h.campaign = campaign
+	longestSession.raise(int64(campaign.SessionDuration))
 	h.ownHosts = new(atomic.Pointer[visitor.Hosts])
 	h.ownHosts.Store(visitor.NewHosts(h.OwnHosts))
 	h.owns = h.isOwnHost
