@@ -188,7 +188,7 @@ func (a *App) keepTrail(e engine, ring *sessionctx.Ring, c *sessionctx.Campaign,
 	visitorsMet.add(&t.key, member, now.Add(ttl).UnixMilli())
 	var sealed []byte
 	if !t.nameless {
-		sealed = ring.SealShown(&t.key, &sessionctx.Shown{Page: t.page, SessionID: s.ID}, now.UnixMilli())
+		sealed = ring.SealShown(&t.key, &sessionctx.Shown{Page: t.page, SessionID: s.ID, OriginalID: s.OriginalID}, now.UnixMilli())
 	}
 	e.store.value.Join(visitorPrefix+t.key.Index(), member, sealed, ttl)
 }

@@ -64,24 +64,19 @@ func (c *call) followTrail(renewed bool) {
 	}
 	t := trail{key: key, nameless: c.proof == proofIDs}
 	shown, member, err := c.app.shown(ctx, c.engine, c.ring, h.campaign, &c.facts, key, c.now)
-	if err == nil && shown != nil && c.sameLine(shown, member) {
+	if err == nil && shown != nil && shown.OriginalID == c.session.OriginalID {
 		t.member, t.page, t.nameless = member, shown.Page, false
 		if page, ok := sessionctx.Referring(&c.facts, c.r.Header.Get("Referer")); ok && c.proof != proofIDs {
 			t.page = page
 		}
 	} else if !renewed {
 		return
+	} else {
+		// Under the line's own name there may be the session of somebody who
+		// came when this one had ended: it counts all the same.
+		t.member = c.session.ID
 	}
 	c.app.keepTrail(c.engine, c.ring, h.campaign, &t, &c.session, c.now)
-}
-
-// sameLine reports whether what was shown is of the line of the call's session.
-func (c *call) sameLine(shown *sessionctx.Shown, member string) bool {
-	if shown.SessionID == c.session.ID || member == c.session.OriginalID {
-		return true
-	}
-	s, err := c.state(shown.SessionID)
-	return err == nil && s.OriginalID == c.session.OriginalID
 }
 
 // visitorSession is the one living session that the visitor key of this call

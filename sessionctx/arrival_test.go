@@ -39,7 +39,7 @@ func TestWhatGoesOnWithASession(t *testing.T) {
 		f.Touch = Touch{}
 		q := &asked{ring: ring, campaign: testCampaign(), facts: f, target: target, now: noonMS}
 		q.session = new(testSession(t, ring, q.campaign, 1))
-		q.shown = Shown{pageID(site, before), q.session.ID}
+		q.shown = Shown{pageID(site, before), q.session.ID, q.session.OriginalID}
 		return q
 	}
 	// A click on a link of the page that was shown last.

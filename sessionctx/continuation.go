@@ -77,10 +77,11 @@ func (a *Arrival) Follows(s *Shown) bool {
 func (a *Arrival) MayOnlyReload() bool { return !a.within && !a.reload }
 
 // Shown is what the store keeps under the visitor key of a visitor without
-// cookies: a session, and the page that it was given to last.
+// cookies: a session, the one that its line began with, and the page that it
+// was given to last.
 type Shown struct {
-	Page      PageID
-	SessionID string
+	Page                  PageID
+	SessionID, OriginalID string
 }
 
 // CountsFor is how long after now (Unix ms) a session counts as one of its
@@ -126,17 +127,17 @@ func (r *Ring) Continue(c *Campaign, s *Session, now int64) Continuation {
 	return Continued
 }
 
-// A Shown in the store is the id of a key of the ring, the page, the session's
-// id and a MAC over these and the visitor key's index: it can't be made up, nor
+// A Shown in the store is the id of a key of the ring, the page, both sessions'
+// ids and a MAC over these and the visitor key's index: it can't be made up, nor
 // moved to another visitor. Nothing in it is secret.
 const (
 	shownMACLen = 16
-	shownLen    = keyIDTextLen + len(PageID{}) + idLen + shownMACLen
+	shownLen    = keyIDTextLen + len(PageID{}) + 2*idLen + shownMACLen
 	macShown    = "shown"
 )
 
 func (k *key) shownMAC(v *VisitorKey, body []byte) [shownMACLen]byte {
-	var head [16 + len(PageID{}) + idLen]byte
+	var head [16 + len(PageID{}) + 2*idLen]byte
 	copy(head[:], v[16:])
 	copy(head[16:], body)
 	sum := k.ids.sum(head[:], macShown)
@@ -145,15 +146,13 @@ func (k *key) shownMAC(v *VisitorKey, body []byte) [shownMACLen]byte {
 
 // SealShown gives what the store keeps under the visitor key.
 func (r *Ring) SealShown(v *VisitorKey, s *Shown, now int64) []byte {
-	u, ok := parseID(s.SessionID)
-	if !ok {
-		panic("sessionctx: a malformed session id was shown")
-	}
 	k := r.keyAt(now)
-	b := make([]byte, 0, shownLen)
-	b = append(b, k.secret.ID...)
-	b = append(b, s.Page[:]...)
-	b = append(b, u[:]...)
+	e := encoder{make([]byte, 0, shownLen)}
+	e.b = append(e.b, k.secret.ID...)
+	e.b = append(e.b, s.Page[:]...)
+	e.id(s.SessionID)
+	e.id(s.OriginalID)
+	b := e.b
 	mac := k.shownMAC(v, b[keyIDTextLen:])
 	return append(b, mac[:]...)
 }
@@ -171,9 +170,8 @@ func (r *Ring) OpenShown(sealed []byte, keys ...VisitorKey) (*Shown, error) {
 	body, mac := sealed[keyIDTextLen:shownLen-shownMACLen], sealed[shownLen-shownMACLen:]
 	for i := range keys {
 		if want := k.shownMAC(&keys[i], body); hmac.Equal(mac, want[:]) {
-			s := &Shown{Page: PageID(body)}
-			s.SessionID = id(body[len(s.Page):]).String()
-			return s, nil
+			ids := body[len(PageID{}):]
+			return &Shown{PageID(body), id(ids).String(), id(ids[idLen:]).String()}, nil
 		}
 	}
 	return nil, ErrInvalidSession

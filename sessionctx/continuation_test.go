@@ -84,7 +84,7 @@ func (w *crowd) page(v *visitorModel, target, referer, site, cacheControl string
 	if name == "" {
 		name = s.OriginalID
 	}
-	w.store.Join(today.Index(), name, w.ring.SealShown(&today, &Shown{a.Page, s.ID}, w.now), CountsFor(w.c, s, w.now))
+	w.store.Join(today.Index(), name, w.ring.SealShown(&today, &Shown{a.Page, s.ID, s.OriginalID}, w.now), CountsFor(w.c, s, w.now))
 	w.states[s.ID] = s
 	for _, id := range []string{s.ID, s.UserID} {
 		if who, ok := w.owner[id]; ok && who != v.n {
@@ -299,8 +299,8 @@ func TestShownIsBoundToItsVisitorKey(t *testing.T) {
 	mine := visitorKey(t, keys, noonMS, "ws_1", factsOf("203.0.113.7", "a"))
 	other := visitorKey(t, keys, noonMS, "ws_1", factsOf("203.0.113.8", "a"))
 	page := pageID(crowdSite, "/")
-	sealed := ring.SealShown(&mine, &Shown{page, s.ID}, noonMS)
-	if got, err := ring.OpenShown(sealed, other, mine); err != nil || got.SessionID != s.ID || got.Page != page {
+	sealed := ring.SealShown(&mine, &Shown{page, s.ID, s.OriginalID}, noonMS)
+	if got, err := ring.OpenShown(sealed, other, mine); err != nil || got.SessionID != s.ID || got.OriginalID != s.OriginalID || got.Page != page {
 		t.Errorf("%v, %v", got, err)
 	}
 	if _, err := ring.OpenShown(sealed, other); err == nil {

@@ -48,3 +48,28 @@ func TestIDsMakeNoVisitor(t *testing.T) {
 		t.Error("the thief has a user cookie")
 	}
 }
+
+// TestWhoTookAnEndedPlaceIsNotMovedOn: one who comes from the page of a visitor
+// whose session has ended takes its place under their visitor key. When that
+// session is renewed after all, in its tab, neither is given the other's.
+func TestWhoTookAnEndedPlaceIsNotMovedOn(t *testing.T) {
+	t.Parallel()
+	c := startAsking(t, "", "session_duration 3s")
+	one := newVisitor(t, c.site, desktop, false)
+	first := one.visit("/")
+	time.Sleep(time.Until(time.UnixMilli(first.Session.ExpiresAt + 50)))
+
+	other := newVisitor(t, c.site, desktop, false)
+	theirs := other.visit("/?other", other.from("/")...)
+	if theirs.Session.SessionID == first.Session.SessionID {
+		t.Fatal("a session that ended goes on: the test tests nothing")
+	}
+	if again := other.visit("/?again", other.from("/?other")...); again.Session.SessionID != theirs.Session.SessionID {
+		t.Fatal("the place was not taken: the test tests nothing")
+	}
+	renewed := one.post("events/session/renew", map[string]any{"token": first.Session.Token}).ok(t)
+	next := other.visit("/?next", other.from("/?again")...)
+	if next.Session.SessionID == renewed.Data["session_id"] || next.UserID == first.UserID {
+		t.Error("a click goes on with somebody else's session")
+	}
+}
