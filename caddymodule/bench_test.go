@@ -13,6 +13,8 @@ import (
 	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
 )
 
 // BenchmarkPage is a page of 10 KB through the handler with everything on, but
@@ -121,17 +123,23 @@ http://127.0.0.1:1 {
 	return nil
 }
 
-// cleanUp ends an app and waits until it has let go of its directory, which is
-// about to be removed.
+// cleanUp ends an app and waits until it has let go of its files, which are
+// about to be removed: whoever closes them holds their locks until then.
 func cleanUp(app *App) {
 	app.Cleanup()
 	for {
-		if _, used := outboxes.References(app.Outbox.Path); !used {
+		if o, err := outbox.Open(app.Outbox.Path, outbox.Options{}); err == nil {
+			o.Close()
 			break
 		}
 		time.Sleep(time.Millisecond)
 	}
-	closing.Wait()
+	for {
+		if st, err := app.store.OpenStore(); err == nil {
+			st.Close()
+			break
+		}
+	}
 }
 
 func benchRequest(cookies string) *http.Request {
