@@ -121,7 +121,7 @@ type call struct {
 // serveAPI answers one call. It never returns an error for the client's
 // fault: a site's error pages are HTML.
 func (a *App) serveAPI(w http.ResponseWriter, r *http.Request, name string, site *Handler) error {
-	c := &call{app: a, site: site, w: w, r: r, name: name, route: routes[name], now: time.Now()}
+	c := &call{app: a, site: site, w: w, r: r, name: name, route: routes[name], now: wallClock()}
 	data, err := c.serve()
 	if err == nil && data == nil {
 		return nil // answered already

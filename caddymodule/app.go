@@ -282,7 +282,7 @@ func (a *App) Start() error {
 	h.users.Store(1)
 	h.outbox.configure(a)
 	a.held.Store(h)
-	a.experiments.Store(holdExperiments(a.handlersOf(""), a.metrics, a.log, time.Now()))
+	a.experiments.Store(holdExperiments(a.handlersOf(""), a.metrics, a.log, wallClock()))
 	return nil
 }
 

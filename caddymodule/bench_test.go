@@ -123,10 +123,15 @@ http://127.0.0.1:1 {
 	return nil
 }
 
-// cleanUp ends an app and waits until it has let go of its files, which are
-// about to be removed: whoever closes them holds their locks until then.
 func cleanUp(app *App) {
 	app.Cleanup()
+	awaitRelease(app)
+}
+
+// awaitRelease waits until an app that was cleaned up has let go of its files,
+// which are about to be removed: whoever closes them holds their locks until
+// then.
+func awaitRelease(app *App) {
 	for {
 		if o, err := outbox.Open(app.Outbox.Path, outbox.Options{}); err == nil {
 			o.Close()

@@ -38,7 +38,7 @@ type dayKeys struct {
 }
 
 func newDayKeys(s storage, reread time.Duration, log *zap.Logger) *dayKeys {
-	return &dayKeys{storage: s, reread: reread, now: time.Now, log: log, tried: make(chan struct{})}
+	return &dayKeys{storage: s, reread: reread, now: wallClock, log: log, tried: make(chan struct{})}
 }
 
 // current returns the keys, or nil. After a start it waits for the first

@@ -57,7 +57,7 @@ type ringState struct {
 
 func newKeyRing(s storage, rotate, reread time.Duration, log *zap.Logger) *keyRing {
 	k := &keyRing{
-		storage: s, rotate: rotate, reread: reread, now: time.Now, log: log,
+		storage: s, rotate: rotate, reread: reread, now: wallClock, log: log,
 		ready: make(chan struct{}), turn: make(chan struct{}, 1),
 	}
 	k.state.Store(&ringState{})

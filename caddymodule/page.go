@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -45,7 +44,7 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, original *ur
 		return h.serveLoader(w, r, next)
 	}
 	if r.Method == http.MethodHead {
-		now := time.Now()
+		now := wallClock()
 		newView(h, r, h.app.facts(r, original, h.owns, now), now)
 		// It mints nothing, and promises no length or validator that the
 		// page won't have.
@@ -154,7 +153,7 @@ func (h *Handler) view(r *http.Request, original *url.URL) (v *view, why inject.
 		}
 		return v, ""
 	}
-	now := time.Now()
+	now := wallClock()
 	v = newView(h, r, h.app.facts(r, original, h.owns, now), now)
 	ring, err := h.app.keys(r.Context())
 	if err != nil {
