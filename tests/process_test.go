@@ -74,11 +74,11 @@ func newCaddy(t testing.TB, env ...string) *caddy {
 	}
 	t.Cleanup(func() {
 		c.kill()
-		if t.Failed() {
-			t.Logf("log of Caddy:\n%s", c.log.String())
-		}
 		if races := strings.Count(c.log.String(), "WARNING: DATA RACE"); races > 0 {
 			t.Errorf("the race detector found %d races in Caddy", races)
+		}
+		if t.Failed() {
+			t.Logf("log of Caddy:\n%s", c.log.String())
 		}
 	})
 	return c
