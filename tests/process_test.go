@@ -157,6 +157,18 @@ func (c *caddy) start() {
 		}
 		return nil
 	})
+	// Key ring, day keys and store open in the background; pages and calls wait
+	// for them only so long. Where a test keeps one from opening, it goes on.
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if c.inData("keys.json") && c.inData("visitor_keys.json") && c.inData("store.db") {
+			return
+		}
+	}
+}
+
+func (c *caddy) inData(name string) bool {
+	_, err := os.Stat(c.path("data/caddy/session_context/" + name))
+	return err == nil
 }
 
 // serving is what a Caddy logs when its first config is in use.
