@@ -363,12 +363,10 @@ func (c *call) setCookies() {
 	}
 	consent := c.consent(c.handler, &c.facts, &c.carried, c.session.ConsentRequired)
 	v := sessionctx.Resume(c.handler.campaign, c.session, consent, c.carried)
-	if v.CookiesAllowed {
-		// Ids alone never get one, and a token never replaces the identity
-		// that a valid cookie holds.
-		if c.conflict || c.proof == proofIDs {
-			return
-		}
+	// Ids alone never get one, and a token never replaces the identity that a
+	// valid cookie holds.
+	if v.CookiesAllowed && (c.conflict || c.proof == proofIDs) {
+		return
 	}
 	setCookies(c.w.Header(), v, c.ring, &c.facts, c.now)
 }

@@ -203,8 +203,8 @@ var visitorsMet = newMet()
 type met struct {
 	seed maphash.Seed
 
-	mu         sync.Mutex
-	young, old map[[8]byte]metPair
+	mu sync.Mutex
+	recent[[8]byte, metPair]
 }
 
 type metPair struct {
@@ -214,14 +214,8 @@ type metPair struct {
 
 const metGeneration = 50_000
 
-func newMet() *met { return &met{seed: maphash.MakeSeed(), young: map[[8]byte]metPair{}} }
-
-func (m *met) pair(k [8]byte) metPair {
-	p, ok := m.young[k]
-	if !ok {
-		p = m.old[k]
-	}
-	return p
+func newMet() *met {
+	return &met{seed: maphash.MakeSeed(), recent: newRecent[[8]byte, metPair](metGeneration)}
 }
 
 // living is how many sessions of the key still count, as far as this node
@@ -229,7 +223,8 @@ func (m *met) pair(k [8]byte) metPair {
 func (m *met) living(k *sessionctx.VisitorKey, now int64) (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, until := range m.pair([8]byte(k[:])).until {
+	p, _ := m.get([8]byte(k[:]))
+	for _, until := range p.until {
 		if until > now {
 			n++
 		}
@@ -241,7 +236,7 @@ func (m *met) add(k *sessionctx.VisitorKey, member string, until int64) {
 	h := maphash.String(m.seed, member)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := m.pair([8]byte(k[:]))
+	p, _ := m.get([8]byte(k[:]))
 	if p.members[0] == h {
 		p.until[0] = max(p.until[0], until)
 	} else if at := 1; p.members[at] == h || until > p.until[at] {
@@ -251,10 +246,7 @@ func (m *met) add(k *sessionctx.VisitorKey, member string, until int64) {
 		p.members[0], p.members[1] = p.members[1], p.members[0]
 		p.until[0], p.until[1] = p.until[1], p.until[0]
 	}
-	if len(m.young) >= metGeneration {
-		m.old, m.young = m.young, map[[8]byte]metPair{}
-	}
-	m.young[[8]byte(k[:])] = p
+	m.put([8]byte(k[:]), p)
 }
 
 // keep writes down what later requests need to know of the page's session, and

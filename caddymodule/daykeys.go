@@ -44,18 +44,7 @@ func newDayKeys(s storage, reread time.Duration, log *zap.Logger) *dayKeys {
 // current returns the keys, or nil. After a start it waits for the first
 // attempt to read them, no longer than patience.
 func (d *dayKeys) current(ctx context.Context, patience time.Duration) *sessionctx.DayKeys {
-	select {
-	case <-d.tried:
-		return d.keys.Load()
-	default:
-	}
-	t := time.NewTimer(patience)
-	defer t.Stop()
-	select {
-	case <-d.tried:
-	case <-t.C:
-	case <-ctx.Done():
-	}
+	await(ctx, d.tried, patience)
 	return d.keys.Load()
 }
 

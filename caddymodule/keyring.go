@@ -69,13 +69,7 @@ func (k *keyRing) current(ctx context.Context, patience time.Duration) *sessionc
 	if r := k.ring.Load(); r != nil {
 		return r
 	}
-	t := time.NewTimer(patience)
-	defer t.Stop()
-	select {
-	case <-k.ready:
-	case <-t.C:
-	case <-ctx.Done():
-	}
+	await(ctx, k.ready, patience)
 	return k.ring.Load()
 }
 

@@ -12,8 +12,8 @@ import (
 // the same id then, and collapses. Ids are kept as their 16 bytes, which the
 // collector has not to look at.
 type seenSessions struct {
-	mu         sync.Mutex
-	young, old map[seenSession]struct{}
+	mu sync.Mutex
+	recent[seenSession, struct{}]
 }
 
 // seenSession tells a session from another view of it, where that matters: a
@@ -26,7 +26,7 @@ type seenSession struct {
 const seenGeneration = 50_000
 
 func newSeenSessions() *seenSessions {
-	return &seenSessions{young: map[seenSession]struct{}{}}
+	return &seenSessions{recent: newRecent[seenSession, struct{}](seenGeneration)}
 }
 
 // has reports whether it was done for the session.
@@ -37,10 +37,7 @@ func (s *seenSessions) has(id string, expires int64) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.young[seenSession{u, expires}]; ok {
-		return true
-	}
-	_, ok := s.old[seenSession{u, expires}]
+	_, ok := s.get(seenSession{u, expires})
 	return ok
 }
 
@@ -52,8 +49,5 @@ func (s *seenSessions) add(id string, expires int64) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.young) >= seenGeneration {
-		s.old, s.young = s.young, map[seenSession]struct{}{}
-	}
-	s.young[seenSession{u, expires}] = struct{}{}
+	s.put(seenSession{u, expires}, struct{}{})
 }

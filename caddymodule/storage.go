@@ -66,3 +66,19 @@ func keepFresh(ctx context.Context, every time.Duration, refresh func(context.Co
 		}
 	}
 }
+
+// await waits until ready is closed, no longer than patience.
+func await(ctx context.Context, ready <-chan struct{}, patience time.Duration) {
+	select {
+	case <-ready:
+		return
+	default:
+	}
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-ready:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
