@@ -2,14 +2,10 @@ package caddymodule
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
-	"mime"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
-	"go.uber.org/zap"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 )
@@ -20,8 +16,8 @@ func init() {
 
 // Where Caddy's admin API answers for the key ring.
 const (
-	adminKeysPath   = "/session_context/keys"
-	adminRotatePath = "/session_context/keys/rotate"
+	adminKeysPath   = adminPath + "keys"
+	adminRotatePath = adminPath + "keys/rotate"
 )
 
 // AdminKeys shows the key ring in Caddy's admin API and changes it:
@@ -32,7 +28,7 @@ const (
 // The second answers as the first does, when the change is in storage and in
 // use on this node.
 type AdminKeys struct {
-	ctx caddy.Context
+	adminAPI
 }
 
 // CaddyModule returns the Caddy module information.
@@ -43,56 +39,23 @@ func (AdminKeys) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision keeps the config's context: routes of the admin API are made
-// before the apps are.
-func (a *AdminKeys) Provision(ctx caddy.Context) error {
-	a.ctx = ctx
-	return nil
-}
-
 // Routes returns the routes of the admin API.
 func (a *AdminKeys) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
-		{Pattern: adminKeysPath, Handler: a.answer(http.MethodGet, a.list)},
-		{Pattern: adminRotatePath, Handler: a.answer(http.MethodPost, a.rotate)},
+		{Pattern: adminKeysPath, Handler: a.ofRing(http.MethodGet, a.list)},
+		{Pattern: adminRotatePath, Handler: a.ofRing(http.MethodPost, a.rotate)},
 	}
 }
 
-// answer makes a handler of what returns a value for JSON, or a refusal.
-func (a *AdminKeys) answer(method string, serve func(*keyRing, *http.Request) (any, error)) caddy.AdminHandler {
-	return caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-		value, err := any(nil), error(nil)
-		if r.Method != method {
-			w.Header().Set("Allow", method)
-			err = refuse(http.StatusMethodNotAllowed, "method_not_allowed", "this is for %s, not for %s", method, r.Method)
-		} else if ring, e := a.ring(); e != nil {
-			err = e
-		} else {
-			value, err = serve(ring, r)
-		}
-		status := http.StatusOK
+// ofRing makes a handler of what is asked of the key ring.
+func (a *AdminKeys) ofRing(method string, serve func(*keyRing, *http.Request) (any, error)) caddy.AdminHandler {
+	return a.answer(method, func(app *App, r *http.Request) (any, error) {
+		value, err := serve(app.ring, r)
 		if err != nil {
-			why := keysRefusal(err)
-			status = why.status
-			value = map[string]string{"error": why.text, "code": why.code}
-			if status >= 500 {
-				a.ctx.Logger().Error("key ring could not be shown or changed", zap.Error(err))
-			}
+			return nil, keysRefusal(err)
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(status)
-		return json.NewEncoder(w).Encode(value)
+		return value, nil
 	})
-}
-
-// ring is that of the running config.
-func (a *AdminKeys) ring() (*keyRing, error) {
-	app, err := a.ctx.AppIfConfigured(appName)
-	if err != nil {
-		return nil, refuse(http.StatusNotFound, "not_configured", "the running config has no session_context: add it to a site, or ask another admin address")
-	}
-	return app.(*App).ring, nil
 }
 
 func (a *AdminKeys) list(ring *keyRing, _ *http.Request) (any, error) {
@@ -107,22 +70,10 @@ func (a *AdminKeys) list(ring *keyRing, _ *http.Request) (any, error) {
 	return l, nil
 }
 
-// maxOrder is the longest order that is read, in bytes.
-const maxOrder = 4096
-
 func (a *AdminKeys) rotate(ring *keyRing, r *http.Request) (any, error) {
-	// What a form of another site can send is no order.
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		return nil, refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "send the order as Content-Type: application/json")
-	}
 	var o keyOrder
-	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxOrder))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&o); err != nil && !errors.Is(err, io.EOF) {
-		return nil, refuse(http.StatusBadRequest, "invalid_json", `the body is no order: %v; known are {"user": true, "revoke": true, "key": "<id>"}, all optional`, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, refuse(http.StatusBadRequest, "invalid_json", "something stands behind the order: send one JSON object")
+	if err := readOrder(r, &o, `{"user": true, "revoke": true, "key": "<id>"}, all optional`); err != nil {
+		return nil, err
 	}
 	if o.Key != "" && !o.Revoke {
 		return nil, refuse(http.StatusBadRequest, "key_without_revoke", "key %q is named, which only a revocation needs: add revoke, or leave it out", o.Key)

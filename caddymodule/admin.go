@@ -1,0 +1,89 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+// adminPath is where Caddy's admin API answers for the module.
+const adminPath = "/session_context/"
+
+// adminAPI is what the module's parts of Caddy's admin API share. Values are
+// answered as JSON, refusals as {"error": …, "code": …}.
+type adminAPI struct {
+	ctx caddy.Context
+}
+
+// Provision keeps the config's context: routes of the admin API are made
+// before the apps are.
+func (a *adminAPI) Provision(ctx caddy.Context) error {
+	a.ctx = ctx
+	return nil
+}
+
+// answer makes a handler of what returns a value for JSON, or a refusal.
+func (a *adminAPI) answer(method string, serve func(*App, *http.Request) (any, error)) caddy.AdminHandler {
+	return caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		value, err := any(nil), error(nil)
+		if r.Method != method {
+			w.Header().Set("Allow", method)
+			err = refuse(http.StatusMethodNotAllowed, "method_not_allowed", "this is for %s, not for %s", method, r.Method)
+		} else if app, e := a.app(); e != nil {
+			err = e
+		} else {
+			value, err = serve(app, r)
+		}
+		status := http.StatusOK
+		if err != nil {
+			var why *refusal
+			if !errors.As(err, &why) {
+				why = refuse(http.StatusInternalServerError, "internal", "%v", err)
+			}
+			status = why.status
+			value = map[string]string{"error": why.text, "code": why.code}
+			if status >= 500 {
+				a.ctx.Logger().Error("an order by the admin API was not carried out", zap.String("path", r.URL.Path), zap.Error(err))
+			}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(status)
+		return json.NewEncoder(w).Encode(value)
+	})
+}
+
+// app is that of the running config.
+func (a *adminAPI) app() (*App, error) {
+	app, err := a.ctx.AppIfConfigured(appName)
+	if err != nil {
+		return nil, refuse(http.StatusNotFound, "not_configured", "the running config has no session_context: add it to a site, or ask another admin address")
+	}
+	return app.(*App), nil
+}
+
+// maxOrder is the longest order that is read, in bytes.
+const maxOrder = 4096
+
+// readOrder reads the one JSON object of a request that changes something; an
+// empty body is an empty object. known names its fields, for the refusal.
+func readOrder(r *http.Request, order any, known string) error {
+	// What a form of another site can send is no order.
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "send the order as Content-Type: application/json")
+	}
+	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxOrder))
+	d.DisallowUnknownFields()
+	if err := d.Decode(order); err != nil && !errors.Is(err, io.EOF) {
+		return refuse(http.StatusBadRequest, "invalid_json", "the body is no order: %v; known are %s", err, known)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return refuse(http.StatusBadRequest, "invalid_json", "something stands behind the order: send one JSON object")
+	}
+	return nil
+}
