@@ -15,7 +15,6 @@ type opKind uint8
 const (
 	opNone opKind = iota // a Put that a Delete overtook
 	opPut
-	opJoin
 	opClaim
 	opDelete
 )
@@ -29,17 +28,11 @@ type op struct {
 	expiry int64
 	value  []byte // put: sealed by the committer, once for all that it replaced
 	record []byte // claim: sealed by the claimer
-	// members are those that join; value has them encoded, for its length.
-	members []Member
-	group   *group
+	group  *group
 
 	won      bool
 	standing []byte
 }
-
-// unawaited reports whether nobody waits for the write: what it failed to
-// write is tried again.
-func (o *op) unawaited() bool { return o.kind == opPut || o.kind == opJoin }
 
 // group is what becomes one transaction.
 type group struct {
@@ -100,36 +93,6 @@ func (e *Embedded) put(name string, value []byte, expiry int64) bool {
 		return true
 	}
 	o := &op{kind: opPut, name: name, expiry: expiry, value: value}
-	e.overlay[name] = o
-	e.gather(o)
-	signal(e.lazy)
-	return true
-}
-
-// join is put for a member of a group. What of the group still waits stays with
-// it: writing a member twice does no harm.
-func (e *Embedded) join(name string, m Member) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	old := e.overlay[name]
-	bytes := e.overlayBytes
-	var members []Member
-	if old != nil {
-		members = old.members
-		bytes -= len(old.value)
-	}
-	members = mergeMembers(members, []Member{m})
-	value := encodeMembers(members)
-	bytes += len(value)
-	if e.closed || bytes > e.o.MaxPendingBytes || old == nil && len(e.overlay) >= e.o.MaxPending {
-		return false
-	}
-	e.overlayBytes = bytes
-	if old != nil && old.group == e.gathering {
-		old.members, old.value = members, value
-		return true
-	}
-	o := &op{kind: opJoin, name: name, members: members, value: value}
 	e.overlay[name] = o
 	e.gather(o)
 	signal(e.lazy)
@@ -200,6 +163,7 @@ func (e *Embedded) run() {
 			}
 		case <-ticks.C:
 			e.evictNumbers()
+			e.groups.sweep(e.now())
 			sweeping = true
 		case <-idle:
 		}
@@ -227,6 +191,7 @@ var closedChan = func() chan struct{} {
 // finish commits what was left at Close and closes the file.
 func (e *Embedded) finish() {
 	_, err := e.commit(e.take(), false)
+	e.keepGroups()
 	e.endErr = errors.Join(err, guard(e.db.Load().Close))
 }
 
@@ -261,7 +226,7 @@ func (e *Embedded) commit(g *group, sweep bool) (more bool, err error) {
 	again := false
 	for _, o := range g.ops {
 		switch {
-		case !o.unawaited():
+		case o.kind != opPut: // who waits for it hears of it
 		case err == nil:
 			e.settle(o)
 		case e.overlay[o.name] != o: // overtaken
@@ -342,26 +307,6 @@ func (e *Embedded) apply(t *table, o *op, now int64) (damaged uint64, err error)
 			return 0, t.remove(o.name)
 		}
 		return 0, t.write(o.name, o.record, o.expiry)
-	case opJoin:
-		var members []Member
-		if old := t.entries.Get([]byte(o.name)); old != nil {
-			value, _, err := decode(o.name, old, e.o.Sealer)
-			if err == nil {
-				members, err = decodeMembers(value)
-			}
-			if err != nil {
-				// Nobody knows whose it was: somebody's. Its own time may be
-				// what is damaged.
-				damaged = 1
-				members = []Member{{Name: "?", expiry: lastExpiry(o.members)}}
-			}
-		}
-		members = mergeMembers(members, o.members)
-		expiry := lastExpiry(members)
-		if expiry <= now {
-			return damaged, t.remove(o.name)
-		}
-		return damaged, t.write(o.name, encode(o.name, encodeMembers(members), expiry, e.o.Sealer), expiry)
 	case opDelete:
 		return 0, t.remove(o.name)
 	case opClaim:

@@ -86,8 +86,10 @@ func (e *Embedded) tryOpen() (db *bolt.DB, opened fs.FileInfo, err error) {
 			if _, err := tx.CreateBucketIfNotExists(entriesBucket); err != nil {
 				return err
 			}
-			_, err := tx.CreateBucketIfNotExists(dueBucket)
-			return err
+			if _, err := tx.CreateBucketIfNotExists(dueBucket); err != nil {
+				return err
+			}
+			return e.takeGroups(tx)
 		})
 	})
 	if err != nil && db != nil && !errors.Is(err, errBroken) {

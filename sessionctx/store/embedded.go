@@ -35,6 +35,10 @@ type Options struct {
 	// are dropped. Defaults: 16384 and 32 MiB.
 	MaxPending      int
 	MaxPendingBytes int
+	// MaxGroupBytes bounds the memory of groups. Of what can't join, nobody
+	// is taken to be alone for as long as it would have lived. Default: 64 MiB,
+	// some 250,000 groups.
+	MaxGroupBytes int64
 }
 
 func (o Options) withDefaults() Options {
@@ -43,6 +47,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.SweepEvery, 10*time.Second)
 	orDefault(&o.MaxPending, 16384)
 	orDefault(&o.MaxPendingBytes, 32<<20)
+	orDefault(&o.MaxGroupBytes, 64<<20)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -64,7 +69,8 @@ func orDefault[T comparable](field *T, value T) {
 const maxReads = 256
 
 // Embedded is a Store in one bbolt file. One goroutine, the committer, makes
-// all writes: concurrent ones share a transaction and its fsyncs.
+// all writes: concurrent ones share a transaction and its fsyncs. Groups are in
+// memory; see groups.
 //
 // The file grows by what lives at the busiest time, in steps of 16 MiB, and
 // never shrinks; pages of expired entries are used again, some minutes after
@@ -78,6 +84,7 @@ type Embedded struct {
 	db      atomic.Pointer[bolt.DB]
 	reads   chan struct{}
 	numbers counters
+	groups  *groups
 
 	mu           sync.Mutex
 	closed       bool
@@ -117,6 +124,7 @@ func OpenEmbedded(path string, o Options) (*Embedded, error) {
 		reads:     make(chan struct{}, maxReads),
 		overlay:   map[string]*op{},
 		gathering: newGroup(),
+		groups:    newGroups(),
 		urgent:    make(chan struct{}, 1),
 		lazy:      make(chan struct{}, 1),
 		damaged:   make(chan breakage, 1),
@@ -128,6 +136,9 @@ func OpenEmbedded(path string, o Options) (*Embedded, error) {
 		return nil, err
 	}
 	e.db.Store(db)
+	if e.stats.setAside.Load() > 0 {
+		e.unsure.extend(e.expiry(longestMember))
+	}
 	e.numbers.init()
 	go e.run()
 	return e, nil
@@ -173,63 +184,6 @@ func (e *Embedded) Put(key string, value []byte, ttl time.Duration) {
 	if checkEntry(key, value, ttl) != nil || !e.put(valueName(key), value, e.expiry(ttl)) {
 		e.stats.dropped.Add(1)
 	}
-}
-
-// Join implements [Store].
-func (e *Embedded) Join(key, member string, value []byte, ttl time.Duration) {
-	m := Member{member, value, e.expiry(ttl)}
-	if checkMember(key, member, value, ttl) != nil || !e.join(groupName(key), m) {
-		e.stats.dropped.Add(1)
-		e.unsure.extend(m.expiry)
-	}
-}
-
-// Sole implements [Store].
-func (e *Embedded) Sole(ctx context.Context, keys ...string) (Member, error) {
-	groups := make([][]Member, len(keys))
-	for i, key := range keys {
-		if err := checkKey(key); err != nil {
-			return Member{}, fmt.Errorf("reading group: %w", err)
-		}
-		var err error
-		if groups[i], err = e.members(ctx, groupName(key)); err != nil {
-			return Member{}, err
-		}
-	}
-	if err := e.unsure.check(e.now()); err != nil {
-		return Member{}, e.fail("reading group", err)
-	}
-	return soleOf(e.now(), groups...)
-}
-
-// members are those of a group, pending ones included.
-func (e *Embedded) members(ctx context.Context, name string) ([]Member, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, e.fail("reading", err)
-	}
-	e.mu.Lock()
-	if e.closed {
-		e.mu.Unlock()
-		return nil, ErrClosed
-	}
-	var pending []Member
-	if o := e.overlay[name]; o != nil {
-		pending = o.members
-	}
-	e.mu.Unlock()
-	record, err := e.read(ctx, name)
-	if err != nil || record == nil {
-		return pending, err
-	}
-	value, _, err := decode(name, record, e.o.Sealer)
-	if err == nil {
-		var written []Member
-		if written, err = decodeMembers(value); err == nil {
-			return mergeMembers(written, pending), nil
-		}
-	}
-	e.stats.damaged.Add(1)
-	return nil, e.fail("reading group", err)
 }
 
 // Delete implements [Store].

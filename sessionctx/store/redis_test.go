@@ -123,15 +123,6 @@ func testRedis(t *testing.T, srv *server) {
 			pass: time.Sleep,
 			damage: func(t testing.TB, _ Store, name string) {
 				c := srv.raw(t)
-				if strings.HasPrefix(name, "g:") {
-					fields, err := c.Do(ctx, c.B().Hgetall().Key(prefix+name).Build()).AsStrMap()
-					must(t, err)
-					for f, record := range fields {
-						record = record[:len(record)-1] + string(record[len(record)-1]^1)
-						must(t, c.Do(ctx, c.B().Hset().Key(prefix+name).FieldValue().FieldValue(f, record).Build()).Error())
-					}
-					return
-				}
 				record, err := c.Do(ctx, c.B().Get().Key(prefix+name).Build()).AsBytes()
 				must(t, err)
 				record[len(record)-1] ^= 1

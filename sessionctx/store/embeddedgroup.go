@@ -1,0 +1,265 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	"go.uber.org/zap"
+)
+
+// groups are an embedded store's. They live in memory, because their names are
+// hashes: in the file each commit would write a page for every one of them.
+// Close writes them there, and whoever opens the file takes them out again.
+//
+// A crash loses them. What looks alone afterwards may not be, until the last
+// member that could have been lost has ended. That is never later than the
+// horizon, which lies in the file.
+type groups struct {
+	seed   maphash.Seed
+	shards [groupShards]groupShard
+	bytes  atomic.Int64
+	swept  int // the shard that is swept next
+
+	// horizon (Unix ms) is what the file has, or will have in a moment;
+	// raising guards its rise.
+	horizon atomic.Int64
+	raising sync.Mutex
+}
+
+type groupShard struct {
+	mu     sync.Mutex
+	closed bool
+	// members are encoded: two words a group for the collector to walk.
+	members map[string]string
+}
+
+const (
+	groupShards = 64
+	// sweptAtOnce is how many shards are looked through at a time: all of them
+	// in less than three minutes.
+	sweptAtOnce = 4
+	// groupOverhead is about what a group takes beside its name and members.
+	groupOverhead = 64
+	// horizonName is the entry whose end is the horizon. It is written anew
+	// when a member would outlive it, and reaches that much further then.
+	horizonName = "h:groups"
+	horizonStep = 10 * time.Minute
+	// longestMember is taken for the time that members live where the file
+	// can't tell: twice the longest session.
+	longestMember = 48 * time.Hour
+)
+
+// groupsBucket is in the file only while no process has it open.
+var groupsBucket = []byte("groups")
+
+func newGroups() *groups { return &groups{seed: maphash.MakeSeed()} }
+
+func (g *groups) shard(key string) *groupShard {
+	return &g.shards[maphash.String(g.seed, key)%groupShards]
+}
+
+func groupSize(key, encoded string) int64 { return int64(len(key) + len(encoded) + groupOverhead) }
+
+// join adds a member. False: there is no room, or the store is closed.
+func (g *groups) join(key string, m Member, limit int64) bool {
+	s := g.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	old, known := s.members[key]
+	encoded := string(encodeMembers([]Member{m}))
+	grown := groupSize(key, encoded)
+	if known {
+		older, err := decodeMembers([]byte(old))
+		if err != nil {
+			return false // can't be: it was encoded here
+		}
+		encoded = string(encodeMembers(mergeMembers(older, []Member{m})))
+		grown = int64(len(encoded) - len(old))
+	}
+	if g.bytes.Add(grown) > limit {
+		g.bytes.Add(-grown)
+		return false
+	}
+	if s.members == nil {
+		s.members = map[string]string{}
+	}
+	s.members[key] = encoded
+	return true
+}
+
+// of are the members of a group. False: the store is closed.
+func (g *groups) of(key string) ([]Member, bool) {
+	s := g.shard(key)
+	s.mu.Lock()
+	encoded, closed := s.members[key], s.closed
+	s.mu.Unlock()
+	members, _ := decodeMembers([]byte(encoded))
+	return members, !closed
+}
+
+// sweep forgets groups whose last member has ended, a few shards at a time. The
+// committer calls it.
+func (g *groups) sweep(now int64) {
+	for range sweptAtOnce {
+		s := &g.shards[g.swept%groupShards]
+		g.swept++
+		s.mu.Lock()
+		maps.DeleteFunc(s.members, func(key, encoded string) bool {
+			members, _ := decodeMembers([]byte(encoded))
+			over := lastExpiry(members) <= now
+			if over {
+				g.bytes.Add(-groupSize(key, encoded))
+			}
+			return over
+		})
+		s.mu.Unlock()
+	}
+}
+
+// close takes all groups out; none can join from then on.
+func (g *groups) close() map[string]string {
+	all := map[string]string{}
+	for i := range g.shards {
+		s := &g.shards[i]
+		s.mu.Lock()
+		s.closed = true
+		maps.Copy(all, s.members)
+		s.members = nil
+		s.mu.Unlock()
+	}
+	return all
+}
+
+// Join implements [Store].
+func (e *Embedded) Join(key, member string, value []byte, ttl time.Duration) {
+	m := Member{member, value, e.expiry(ttl)}
+	if checkMember(key, member, value, ttl) != nil || !e.groups.join(key, m, e.o.MaxGroupBytes) {
+		e.stats.dropped.Add(1)
+		e.unsure.extend(m.expiry)
+		return
+	}
+	if m.expiry > e.groups.horizon.Load() {
+		e.raiseHorizon(m.expiry)
+	}
+}
+
+// raiseHorizon has the file know that members may live until expiry.
+func (e *Embedded) raiseHorizon(expiry int64) {
+	g := e.groups
+	g.raising.Lock()
+	defer g.raising.Unlock()
+	if expiry <= g.horizon.Load() {
+		return
+	}
+	// Where there is no room the next member tries again.
+	if horizon := expiry + horizonStep.Milliseconds(); e.put(horizonName, nil, horizon) {
+		g.horizon.Store(horizon)
+	}
+}
+
+// Sole implements [Store].
+func (e *Embedded) Sole(ctx context.Context, keys ...string) (Member, error) {
+	if err := ctx.Err(); err != nil {
+		return Member{}, e.fail("reading group", err)
+	}
+	members := make([][]Member, len(keys))
+	for i, key := range keys {
+		if err := checkKey(key); err != nil {
+			return Member{}, fmt.Errorf("reading group: %w", err)
+		}
+		var open bool
+		if members[i], open = e.groups.of(key); !open {
+			return Member{}, ErrClosed
+		}
+	}
+	now := e.now()
+	if err := e.unsure.check(now); err != nil {
+		return Member{}, e.fail("reading group", err)
+	}
+	return soleOf(now, members...)
+}
+
+// takeGroups moves the groups from the file into memory. Where its last user
+// did not close it, what that one had is lost.
+func (e *Embedded) takeGroups(tx *bolt.Tx) error {
+	horizon := expiryOf(tx.Bucket(entriesBucket).Get([]byte(horizonName)))
+	e.groups.horizon.Store(horizon)
+	b := tx.Bucket(groupsBucket)
+	if b == nil {
+		e.unsure.extend(horizon)
+		return nil
+	}
+	now, damaged := e.now(), 0
+	err := b.ForEach(func(k, record []byte) error {
+		key := string(k)
+		value, expiry, err := decode(groupName(key), record, e.o.Sealer)
+		var members []Member
+		if err == nil {
+			members, err = decodeMembers(value)
+		}
+		if err != nil {
+			damaged++ // nobody knows whose it was
+			return nil
+		}
+		if expiry <= now {
+			return nil
+		}
+		for _, m := range members {
+			if !e.groups.join(key, m, e.o.MaxGroupBytes) {
+				e.unsure.extend(m.expiry)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if damaged > 0 {
+		e.stats.damaged.Add(uint64(damaged))
+		e.unsure.extend(max(horizon, now))
+	}
+	return tx.DeleteBucket(groupsBucket)
+}
+
+// writeGroups puts the groups into the file, for the next to open it.
+func (e *Embedded) writeGroups(all map[string]string) error {
+	now := e.now()
+	return e.db.Load().Update(func(tx *bolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(groupsBucket)
+		if err != nil {
+			return err
+		}
+		b.FillPercent = fillPercent
+		for _, key := range slices.Sorted(maps.Keys(all)) {
+			encoded := []byte(all[key])
+			members, _ := decodeMembers(encoded)
+			expiry := lastExpiry(members)
+			if expiry <= now {
+				continue
+			}
+			if err := b.Put([]byte(key), encode(groupName(key), encoded, expiry, e.o.Sealer)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// keepGroups writes the groups before the file is closed. Where it can't they
+// are lost as in a crash.
+func (e *Embedded) keepGroups() {
+	if err := guard(func() error { return e.writeGroups(e.groups.close()) }); err != nil {
+		e.stats.failures.Add(1)
+		e.o.Logger.Warn("groups of the session store are lost: who is alone in one is unknown for a while", zap.String("file", e.path), zap.Error(err))
+	}
+}
