@@ -81,6 +81,9 @@ func StartCaddy(binary, dir, site string) (*Server, error) {
 	admin %s
 	auto_https off
 	persist_config off
+	servers {
+		trusted_proxies static 127.0.0.1/32
+	}
 	log {
 		level ERROR
 		exclude http.log.error
