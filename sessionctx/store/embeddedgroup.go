@@ -76,14 +76,15 @@ func (g *groups) join(key string, m Member, limit int64) bool {
 		return false
 	}
 	old, known := s.members[key]
-	encoded := string(encodeMembers([]Member{m}))
+	members := []Member{m}
+	if known {
+		older, _ := decodeMembers([]byte(old)) // it was encoded here
+		members = mergeMembers(older, members)
+	}
+	var buf [512]byte
+	encoded := string(appendMembers(buf[:0], members))
 	grown := groupSize(key, encoded)
 	if known {
-		older, err := decodeMembers([]byte(old))
-		if err != nil {
-			return false // can't be: it was encoded here
-		}
-		encoded = string(encodeMembers(mergeMembers(older, []Member{m})))
 		grown = int64(len(encoded) - len(old))
 	}
 	if g.bytes.Add(grown) > limit {

@@ -73,18 +73,17 @@ func lastExpiry(members []Member) int64 {
 	return last
 }
 
-// encodeMembers is how a group lies in the embedded store: for each member its
-// name and value with their lengths before them, and its expiry (8 bytes).
-func encodeMembers(members []Member) []byte {
-	var b []byte
+// appendMembers is how a group is encoded: for each member its name and value
+// with their lengths before them, and between these its expiry (8 bytes).
+func appendMembers(dst []byte, members []Member) []byte {
 	for _, m := range members {
-		b = binary.AppendUvarint(b, uint64(len(m.Name)))
-		b = append(b, m.Name...)
-		b = binary.BigEndian.AppendUint64(b, uint64(m.expiry))
-		b = binary.AppendUvarint(b, uint64(len(m.Value)))
-		b = append(b, m.Value...)
+		dst = binary.AppendUvarint(dst, uint64(len(m.Name)))
+		dst = append(dst, m.Name...)
+		dst = binary.BigEndian.AppendUint64(dst, uint64(m.expiry))
+		dst = binary.AppendUvarint(dst, uint64(len(m.Value)))
+		dst = append(dst, m.Value...)
 	}
-	return b
+	return dst
 }
 
 func decodeMembers(b []byte) ([]Member, error) {

@@ -118,7 +118,7 @@ func (q *queue) join(name string, m Member) bool {
 		bytes -= len(old.record)
 	}
 	members = mergeMembers(members, []Member{m})
-	record := encodeMembers(members)
+	record := appendMembers(nil, members)
 	bytes += len(record)
 	if q.closed || bytes > q.r.o.MaxPendingBytes || old == nil && len(q.byName) >= q.r.o.MaxPending {
 		q.dropped.Add(1)
