@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/tests/geodb"
 )
 
 // checkFacts fails unless f keeps what the package promises of any request.
@@ -43,6 +44,7 @@ func checkFacts(tb testing.TB, f *sessionctx.Facts) {
 			tb.Errorf("%s: %d bytes, %.60q", t.what, len(t.text), t.text)
 		}
 	}
+	checkGeo(tb, &f.Geo, f.Geo.Known())
 	if f.Host == "" || strings.ContainsAny(f.Host, `<>"'/\ @?#%`) {
 		tb.Errorf("host %q", f.Host)
 	}
@@ -114,6 +116,28 @@ func FuzzReferer(f *testing.F) {
 	})
 }
 
+// checkGeo fails unless a source's answer keeps what is promised of places.
+func checkGeo(tb testing.TB, g *sessionctx.Geo, known bool) {
+	tb.Helper()
+	if known != g.Known() {
+		tb.Errorf("known %v: %+v", known, *g)
+	}
+	if i := countryIndex(g.Country); g.Country != "" && (i < 0 || countries[i].continent == "" || g.Continent == "") {
+		tb.Errorf("country %q, continent %q", g.Country, g.Continent)
+	}
+	if g.Continent != "" && continentCode(g.Continent) != g.Continent {
+		tb.Errorf("continent %q", g.Continent)
+	}
+	if len(g.RegionCode) > 3 || len(g.Timezone) > 64 || len(g.Latitude) > 24 || len(g.Longitude) > 24 {
+		tb.Errorf("%+v", *g)
+	}
+	for _, s := range []string{g.Region, g.RegionCode, g.City, g.Timezone, g.Latitude, g.Longitude} {
+		if len(s) > maxPlaceName || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+			tb.Errorf("%q", s)
+		}
+	}
+}
+
 func FuzzGeoHeaders(f *testing.F) {
 	f.Add("DE", "BY", "M%C3%BCnchen", "EU", "Europe/Berlin", "48.1")
 	f.Add("XX", "US-CA", "%", "EUROPE", "..", "-1e9")
@@ -136,14 +160,21 @@ func FuzzGeoHeaders(f *testing.F) {
 				r.Header[field.name] = []string{values[field.field]}
 			}
 			g, ok := h.Locate(r, true, netip.Addr{})
-			if ok != g.Known() || ok && (len(g.Country) != 2 || len(g.Continent) != 2) {
-				t.Errorf("%+v, %v", g, ok)
-			}
-			for _, s := range []string{g.Region, g.RegionCode, g.City, g.Timezone, g.Latitude, g.Longitude} {
-				if len(s) > maxPlaceName || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
-					t.Errorf("%q", s)
-				}
-			}
+			checkGeo(t, &g, ok)
 		}
 	})
+}
+
+// FuzzMMDB: a file of any bytes is refused, or tells places that keep what is
+// promised; nothing panics, and nothing goes on for ever.
+func FuzzMMDB(f *testing.F) {
+	for _, recordSize := range []int{24, 28, 32} {
+		f.Add(geodb.DB{RecordSize: recordSize, Places: map[string]geodb.Record{
+			"192.0.2.0/24": geodb.Munich(), "2001:db8::/32": geodb.Country("FR"),
+		}}.Bytes(f))
+	}
+	f.Add(geodb.DB{IPVersion: 4, Places: map[string]geodb.Record{
+		"192.0.2.0/24": {"country_code": "AT", "state1": "Tyrol", "city": "Innsbruck", "timezone": "Europe/Vienna"},
+	}}.Bytes(f))
+	f.Fuzz(func(t *testing.T, file []byte) { lookInto(t, file) })
 }

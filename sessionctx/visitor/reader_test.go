@@ -5,12 +5,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/tests/geodb"
 )
 
 // fixed is a Geography with one answer.
@@ -134,12 +134,7 @@ func TestCacheKeepsWhatIsUsed(t *testing.T) {
 
 // BenchmarkRead is a paid visit with everything on and warm caches.
 func BenchmarkRead(b *testing.B) {
-	path := filepath.Join(b.TempDir(), "city.mmdb")
-	newMMDBWriter("GeoLite2-City").add("192.0.2.0/24", munich()).write(b, path)
-	m, err := OpenMMDB(path)
-	if err != nil {
-		b.Fatal(err)
-	}
+	m := openMMDB(b, geodb.DB{Places: map[string]geodb.Record{"192.0.2.0/24": geodb.Munich()}})
 	cdn, _ := NamedHeaders("cloudflare")
 	rd := &Reader{Geo: []Geography{cdn, m}}
 	paid := chromeRequest("https://lp.example.com/offer?utm_source=google&utm_medium=cpc&utm_campaign=Sommer%20Sale&utm_term=a+b&utm_content=1&gclid=EAIaIQobChMI0p3R5v2K8QIVhNnVCh2rVwJ9EAAYASAAEgK&gad_source=1&page=2")
