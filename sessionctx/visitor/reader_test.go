@@ -44,6 +44,40 @@ func TestFirstGeographyThatKnowsWins(t *testing.T) {
 	}
 }
 
+func TestWhatCountsAsTheEU(t *testing.T) {
+	for _, c := range []struct {
+		words  string
+		inside string
+		not    string
+	}{
+		{"", "DE FR GF AX", "NO IS LI GB CH US"},
+		{"eea", "DE NO IS LI", "GB CH US"},
+		{"EEA gb Ch", "DE NO IS LI GB CH", "US"},
+		{"br", "DE BR", "NO US"},
+	} {
+		also, err := EUIncludes(strings.Fields(c.words))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, country := range strings.Fields(c.inside + " " + c.not) {
+			rd := Reader{AlsoEU: also, Geo: []Geography{fixed{sessionctx.Geo{Country: country}, true}}}
+			g := rd.Read(Request{HTTP: httptest.NewRequest("GET", "/", nil)}).Geo
+			if want := strings.Contains(c.inside, country); g.IsEU != want {
+				t.Errorf("eu_includes %s: %s is in the EU: %v", c.words, country, g.IsEU)
+			}
+		}
+		rd := Reader{AlsoEU: also}
+		if rd.Read(Request{HTTP: httptest.NewRequest("GET", "/", nil)}).Geo.IsEU {
+			t.Errorf("eu_includes %s: an unknown country is in the EU", c.words)
+		}
+	}
+	for _, word := range []string{"", "uk", "XX", "europe", "D", "d1"} {
+		if _, err := EUIncludes([]string{"eea", word}); err == nil || !strings.Contains(err.Error(), `"`+word+`"`) {
+			t.Errorf("%q: error %v does not name it", word, err)
+		}
+	}
+}
+
 func TestClientAddress(t *testing.T) {
 	var rd Reader
 	for in, want := range map[string]string{"::ffff:192.0.2.1": "192.0.2.1", "fe80::1%eth0": "fe80::1", "2001:db8::1": "2001:db8::1"} {
