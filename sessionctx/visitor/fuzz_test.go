@@ -1,9 +1,12 @@
 package visitor
 
 import (
+	"bufio"
+	"bytes"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode"
@@ -177,4 +180,63 @@ func FuzzMMDB(f *testing.F) {
 		"192.0.2.0/24": {"country_code": "AT", "state1": "Tyrol", "city": "Innsbruck", "timezone": "Europe/Vienna"},
 	}}.Bytes(f))
 	f.Fuzz(func(t *testing.T, file []byte) { lookInto(t, file) })
+}
+
+// FuzzRead: whatever comes as a request, what is read of it keeps what the
+// package promises, from a trusted proxy and from anybody.
+func FuzzRead(f *testing.F) {
+	for _, headers := range browsers {
+		f.Add([]byte("GET "+targets["paid"]+" HTTP/1.1\r\nHost: lp.example.com\r\n"+strings.ReplaceAll(headers+"\n"+fromCloudflare, "\n", "\r\n")+"\r\n\r\n"), "2001:db8::1")
+	}
+	f.Add([]byte("HEAD //x?%zz&utm_source=\xff HTTP/1.0\r\nHost: [fe80::1%25eth0]:99999\r\n\r\n"), "fe80::1%eth0")
+	f.Add([]byte("GET http://a@b:c/ HTTP/1.1\r\nHost: \xc3\xbc.example\r\nCF-IPCountry: DE\r\nCF-IPCountry: US\r\nCF-IPCity: \\u00c3\r\nX-Forwarded-Host: a,b\r\n\r\n"), "::ffff:192.0.2.1")
+	f.Add([]byte("OPTIONS * HTTP/1.1\r\nHost:\r\nVia: 1.1 x\r\nX-Forwarded-Proto: HTTPS, http\r\nReferer: ://\x80\r\n\r\n"), "@")
+	var sources []Geography
+	for _, layout := range HeaderLayouts() {
+		h, err := NamedHeaders(layout)
+		if err != nil {
+			f.Fatal(err)
+		}
+		sources = append(sources, h)
+	}
+	rd := &Reader{AlsoEU: []string{"GB"}, Geo: append(sources, openMMDB(f, geodb.DB{Places: map[string]geodb.Record{"192.0.2.0/24": geodb.Munich()}}))}
+	f.Fuzz(func(t *testing.T, text []byte, address string) {
+		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text)))
+		if err != nil {
+			return
+		}
+		ip, _ := netip.ParseAddr(address)
+		for _, trusted := range []bool{false, true} {
+			q := Request{HTTP: r, ClientIP: ip, TrustedProxy: trusted, Now: noon}
+			facts := rd.Read(q)
+			checkFacts(t, &facts)
+			if facts.ClientIP.Zone() != "" || facts.ClientIP.Is4In6() {
+				t.Errorf("address %s", facts.ClientIP)
+			}
+			if again := rd.Read(q); !reflect.DeepEqual(again, facts) {
+				t.Errorf("read twice: %+v, then %+v", facts, again)
+			}
+		}
+	})
+}
+
+// FuzzCustomHeaders: an operator's layout is refused, or reads any value.
+func FuzzCustomHeaders(f *testing.F) {
+	f.Add("country", "X-Country", "city", "X-City", "DE", "M%C3%BCnchen")
+	f.Add("country", "x", "country", "y", "", "%")
+	f.Add("timezone", "\x00", "planet", "", "Local", "\xff")
+	f.Fuzz(func(t *testing.T, field1, name1, field2, name2, value1, value2 string) {
+		h, err := CustomHeaders(map[string]string{field1: name1, field2: name2})
+		if err != nil {
+			return
+		}
+		r := &http.Request{Method: "GET", URL: &url.URL{Path: "/"}, Header: http.Header{}}
+		r.Header.Set(name1, value1)
+		r.Header.Set(name2, value2)
+		g, ok := h.Locate(r, true, netip.Addr{})
+		checkGeo(t, &g, ok)
+		if g, ok := h.Locate(r, false, netip.Addr{}); ok || g != (sessionctx.Geo{}) {
+			t.Errorf("believed from an untrusted peer: %+v", g)
+		}
+	})
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
-	"github.com/firebuzz/caddy-sessionctx/tests/geodb"
 )
 
 // fixed is a Geography with one answer.
@@ -163,38 +162,6 @@ func TestCacheKeepsWhatIsUsed(t *testing.T) {
 	}
 	if _, ok := c.get(0); ok {
 		t.Error("the oldest key is still there")
-	}
-}
-
-// BenchmarkRead is a paid visit with everything on and warm caches.
-func BenchmarkRead(b *testing.B) {
-	m := openMMDB(b, geodb.DB{Places: map[string]geodb.Record{"192.0.2.0/24": geodb.Munich()}})
-	cdn, _ := NamedHeaders("cloudflare")
-	rd := &Reader{Geo: []Geography{cdn, m}}
-	paid := chromeRequest("https://lp.example.com/offer?utm_source=google&utm_medium=cpc&utm_campaign=Sommer%20Sale&utm_term=a+b&utm_content=1&gclid=EAIaIQobChMI0p3R5v2K8QIVhNnVCh2rVwJ9EAAYASAAEgK&gad_source=1&page=2")
-	paid.Header.Set("Referer", "https://www.google.com/")
-	organic := chromeRequest("https://lp.example.com/offer")
-	through := chromeRequest("https://lp.example.com/offer")
-	for name, v := range map[string]string{
-		"CF-IPCountry": "DE", "CF-Region": "Bavaria", "CF-Region-Code": "BY", "CF-IPCity": "Munich", "CF-IPContinent": "EU",
-		"CF-Timezone": "Europe/Berlin", "CF-IPLatitude": "48.1374", "CF-IPLongitude": "11.5755",
-	} {
-		through.Header.Set(name, v)
-	}
-	for _, c := range []struct {
-		name string
-		q    Request
-	}{
-		{"paid+mmdb", Request{HTTP: paid, ClientIP: netip.MustParseAddr("192.0.2.7"), Now: noon}},
-		{"organic+mmdb", Request{HTTP: organic, ClientIP: netip.MustParseAddr("192.0.2.7"), Now: noon}},
-		{"organic+cdn", Request{HTTP: through, TrustedProxy: true, Now: noon}},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				rd.Read(c.q)
-			}
-		})
 	}
 }
 
