@@ -16,6 +16,9 @@ import (
 	"github.com/firebuzz/caddy-sessionctx/tests/standin"
 )
 
+// requestsBurst is how many calls a client has before it is limited.
+const requestsBurst = 5
+
 // listeners are the ways into one site. The database of places knows the peer
 // itself (in Japan), so that the country tells which address was believed.
 type listeners struct {
@@ -65,7 +68,7 @@ func startListeners(t testing.TB, app string) *listeners {
 	}
 	head := globals("\t\tgeo headers cloudflare\n\t\tgeo mmdb DIR/geo.mmdb\n" + app + "\n" + tinybirdSink(l.rows))
 	c.write(strings.Replace(head, "\tsession_context", options+"\tsession_context", 1) +
-		"(site) {\n\t" + campaignLines("cmp_1", "consent {\n\t\t\trequire always\n\t\t}") + "\n\theader Content-Type \"text/html; charset=utf-8\"\n" +
+		"(site) {\n\t" + campaignLines("cmp_1", fmt.Sprint("rate_limit 1 ", requestsBurst), "consent {\n\t\t\trequire always\n\t\t}") + "\n\theader Content-Type \"text/html; charset=utf-8\"\n" +
 		"\trespond \"<!doctype html><html><head><title>x</title></head><body></body></html>\"\n}\nSITE {\n\trespond 404\n}\n" + sites)
 	c.start()
 	return l
@@ -236,16 +239,34 @@ func TestRequestsAsTheyCome(t *testing.T) {
 		expect(t, c.name, row["geo"].(map[string]any), want)
 	}
 
-	t.Run("the API on a UNIX socket", func(t *testing.T) {
-		// One bucket for all who have no address would let one lock out others.
-		s := byName["a UNIX socket"]
-		for n := range 5 {
-			body := fmt.Sprintf(`{"token":%q}`, s.Session.Token)
-			res, answer, err := l.send("socket", fmt.Sprintf("POST /client-api/v1/events/session/init HTTP/1.1\r\nHost: lp.example.com\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
-			if err != nil || res.StatusCode != 200 {
-				t.Fatalf("call %d: %v, %s", n, err, answer)
+	// Visitors without an address share no bucket: one could lock others out.
+	t.Run("the rate limit", func(t *testing.T) {
+		for listener, refused := range map[string]bool{"open": true, "socket": false} {
+			last := 0
+			for range requestsBurst + 1 {
+				_, page, err := l.send(listener, rawRequest(len(cases), "/"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				body := fmt.Sprintf(`{"token":%q}`, parseContext(t, page).Session.Token)
+				res, answer, err := l.send(listener, fmt.Sprintf("POST /client-api/v1/events/session/init HTTP/1.1\r\nHost: lp.example.com\r\nConnection: close\r\n"+
+					"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if last = res.StatusCode; last != 200 && last != 429 {
+					t.Fatalf("%s: status %d: %s", listener, last, answer)
+				}
+			}
+			if (last == 429) != refused {
+				t.Errorf("%s: the last call's status is %d", listener, last)
 			}
 		}
-		expect(t, "session row", waitRows(t, l.rows, "session_v1", 1)[0], map[string]any{"session_id": s.Session.SessionID, "country": "Unknown", "visitor_day": nil})
+		for _, row := range waitRows(t, l.rows, "session_v1", requestsBurst+requestsBurst+1) {
+			known := row["country"] != "Unknown"
+			if keyed := row["visitor_day"] != nil; keyed != known {
+				t.Errorf("a visitor in %v has the key %v", row["country"], row["visitor_day"])
+			}
+		}
 	})
 }
