@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,8 +16,9 @@ import (
 // TestLocalTimeOfVisitors: hour and weekday at the visitor's place, over the
 // changes of the clocks, as variables, placeholders and in expressions.
 func TestLocalTimeOfVisitors(t *testing.T) {
-	var now time.Time
-	wallClock = func() time.Time { return now }
+	var now atomic.Pointer[time.Time]
+	now.Store(new(time.Now()))
+	wallClock = func() time.Time { return *now.Load() }
 	t.Cleanup(func() { wallClock = time.Now })
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,9 +92,11 @@ func TestLocalTimeOfVisitors(t *testing.T) {
 		{"no zone", "", "2026-06-01T09:59:00Z", "  closed"},
 		{"a file", "../../../etc/localtime", "2026-06-01T09:59:00Z", "  closed"},
 	} {
-		if now, err = time.Parse(time.RFC3339, c.utc); err != nil {
+		at, err := time.Parse(time.RFC3339, c.utc)
+		if err != nil {
 			t.Fatal(err)
 		}
+		now.Store(&at)
 		req, err := http.NewRequest("GET", site+"/", nil)
 		if err != nil {
 			t.Fatal(err)
