@@ -92,7 +92,11 @@ func (m *MMDB) Refresh() (changed bool, err error) {
 	m.reading.Lock()
 	defer m.reading.Unlock()
 	now, err := stat(m.path)
-	if now.equal(m.current.Load().file) || now.equal(m.refused) {
+	if now.equal(m.refused) {
+		return false, nil
+	}
+	m.refused = fileState{}
+	if now.equal(m.current.Load().file) {
 		return false, nil
 	}
 	if err == nil {

@@ -203,8 +203,22 @@ func TestMMDBChangesAreTakenOrLeftWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	step("gone", "US", false, true)
+	oneCountry("US").Write(t, m.path)
+	step("there again", "US", true, false)
+	if err := os.Rename(m.path, m.path+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	step("moved aside", "US", false, true)
+	if err := os.Rename(m.path+".aside", m.path); err != nil {
+		t.Fatal(err)
+	}
+	step("moved back", "US", false, false)
+	if err := os.Remove(m.path); err != nil {
+		t.Fatal(err)
+	}
+	step("gone once more", "US", false, true)
 	oneCountry("JP").Write(t, m.path)
-	step("there again", "JP", true, false)
+	step("another one there", "JP", true, false)
 }
 
 func TestMMDBWatchSwapsUnderLookups(t *testing.T) {
