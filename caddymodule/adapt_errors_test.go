@@ -402,7 +402,7 @@ ab_test hero {
 }
 
 var globalMistakes = []mistake{
-	{"an unknown option", "storage redis", "unknown option 'storage' in session_context: known are click_ids, geo, heap_reserve, ignore_referrers, keys, outbox, sink, store, url_params, at Caddyfile:3"},
+	{"an unknown option", "storage redis", "unknown option 'storage' in session_context: known are click_ids, eu_includes, geo, heap_reserve, ignore_referrers, keys, outbox, sink, store, url_params, at Caddyfile:3"},
 	{"an unknown store", "store postgres", "store 'postgres' is unknown: known are embedded, redis, at Caddyfile:3"},
 	{"no store", "store", "store wants a module's name: known are embedded, redis, at Caddyfile:3"},
 	{"a store twice", `store embedded
@@ -463,6 +463,10 @@ sink file /b`, "sink stands twice in session_context: this version delivers to o
 	{"one too many: roll_keep", `sink file {
 	roll_keep 10 20
 }`, "roll_keep has one argument too many: '20', at Caddyfile:4"},
+	{"eu_includes without a value", "eu_includes", "eu_includes wants at least one: eea, or two-letter codes of countries like gb and ch, at Caddyfile:3"},
+	{"no country in eu_includes", "eu_includes eea uk", `eu_includes: "uk" is no country: wanted are eea, or two-letter codes like gb and ch, at Caddyfile:3`},
+	{"a group that eu_includes does not know", "eu_includes efta", `eu_includes: "efta" is no country: wanted are eea, or two-letter codes like gb and ch, at Caddyfile:3`},
+	{"eu_includes twice", "eu_includes eea\neu_includes gb", "eu_includes stands twice in session_context, first in line 3: keep one, at Caddyfile:4"},
 	{"an unknown geo source", "geo maxmind /city.mmdb", "geo 'maxmind' is unknown: known are headers, mmdb, at Caddyfile:3"},
 	{"no geo source", "geo", "geo wants a module's name: known are headers, mmdb, at Caddyfile:3"},
 	{"geo mmdb without a path", "geo mmdb", "geo mmdb wants the path of a database file, at Caddyfile:3"},

@@ -41,6 +41,10 @@ type App struct {
 	// Sources of visitors' places, in order; the first that knows wins.
 	// Default: none.
 	GeoRaw []json.RawMessage `json:"geo,omitempty" caddy:"namespace=session_context.geo inline_key=source"`
+	// What counts as the EU beside its member states: `eea` (Iceland,
+	// Liechtenstein, Norway), and two-letter codes of countries, as `gb` and
+	// `ch`. Default: nothing.
+	EUIncludes []string `json:"eu_includes,omitempty"`
 	// Parameters that carry click ids of advertising networks. Those without
 	// a column of their own go into the column other_click_ids. Default: those
 	// of the larger networks.

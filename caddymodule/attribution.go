@@ -43,6 +43,9 @@ type URLParams struct {
 func (a *App) newReader() (*visitor.Reader, error) {
 	rd := &visitor.Reader{}
 	var err error
+	if rd.AlsoEU, err = visitor.EUIncludes(a.EUIncludes); err != nil {
+		return nil, fmt.Errorf("eu_includes: %w", err)
+	}
 	if rd.ClickIDs, err = a.ClickIDs.of("click_ids", visitor.DefaultClickIDs()); err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ func init() {
 //			reread   <duration>
 //		}
 //		geo       <module> …
+//		eu_includes      <eea|country...>
 //		click_ids        add|replace <name...> | none
 //		ignore_referrers add|replace <domain...> | none
 //		url_params       keep <name...>
@@ -68,6 +69,15 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			raw, err := guest(d, "session_context.geo", "source")
 			app.GeoRaw = append(app.GeoRaw, raw)
 			return err
+		},
+		"eu_includes": func() error {
+			if app.EUIncludes = d.RemainingArgs(); len(app.EUIncludes) == 0 {
+				return d.Err("eu_includes wants at least one: eea, or two-letter codes of countries like gb and ch")
+			}
+			if err := check(); err != nil {
+				return d.WrapErr(err)
+			}
+			return nil
 		},
 		"click_ids":        b.names(&app.ClickIDs, check),
 		"ignore_referrers": b.names(&app.IgnoreReferrers, check),

@@ -4,20 +4,24 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
 )
 
 func init() {
-	caddy.RegisterModule(GeoHeaders{})
+	caddy.RegisterModule(new(GeoHeaders))
 }
 
 // GeoHeaders takes a visitor's place from the headers that a CDN adds. They
-// count from trusted proxies only (the server's `trusted_proxies`).
+// count from trusted proxies only (the server's `trusted_proxies`); others'
+// are ignored, counted, and logged once.
 type GeoHeaders struct {
 	// Whose headers: `cloudflare`, `cloudfront`, `fastly`, `fly`, `vercel`,
 	// or `custom`.
@@ -26,11 +30,14 @@ type GeoHeaders struct {
 	// city, continent, timezone, latitude, longitude).
 	Headers map[string]string `json:"headers,omitempty"`
 
-	source *visitor.Headers
+	source    *visitor.Headers
+	log       *zap.Logger
+	untrusted prometheus.Counter
+	told      sync.Once
 }
 
 // CaddyModule returns the Caddy module information.
-func (GeoHeaders) CaddyModule() caddy.ModuleInfo {
+func (*GeoHeaders) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "session_context.geo.headers",
 		New: func() caddy.Module { return new(GeoHeaders) },
@@ -38,9 +45,13 @@ func (GeoHeaders) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision checks the layout.
-func (g *GeoHeaders) Provision(caddy.Context) (err error) {
-	g.source, err = g.open()
-	return err
+func (g *GeoHeaders) Provision(ctx caddy.Context) (err error) {
+	g.log = ctx.Logger()
+	if g.source, err = g.open(); err != nil {
+		return err
+	}
+	g.untrusted = theMetrics.geoUntrusted.WithLabelValues(g.Layout)
+	return nil
 }
 
 func (g *GeoHeaders) open() (*visitor.Headers, error) {
@@ -94,6 +105,13 @@ func (g *GeoHeaders) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Locate implements visitor.Geography.
 func (g *GeoHeaders) Locate(r *http.Request, trusted bool, ip netip.Addr) (sessionctx.Geo, bool) {
+	if !trusted && g.source.Sent(r) {
+		g.untrusted.Inc()
+		g.told.Do(func() {
+			g.log.Warn("geo headers of a peer that is no trusted proxy are ignored: if it is the CDN, name its addresses in trusted_proxies (trusted_proxies_unix for a UNIX socket); if not, visitors reach this server around the CDN",
+				zap.String("layout", g.Layout), zap.String("peer", r.RemoteAddr))
+		})
+	}
 	return g.source.Locate(r, trusted, ip)
 }
 

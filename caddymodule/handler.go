@@ -33,10 +33,10 @@ func init() {
 // placeholders `{session.*}`: `id`, `user_id`, `created_at`, `expires_at`,
 // `is_new`, `is_returning`, `segment_id`, `ab.<test>`, `campaign_id`,
 // `landing_page_id`, `language`, `browser`, `os`, `device.type`,
-// `geo.country`, `geo.region`, `geo.city`, `geo.timezone`, `geo.is_eu`,
-// `local.hour`, `local.weekday`, `utm.source` … `utm.content`, `bot.score`,
-// `bot.verified`, `consent.required`, `consent.analytics`, `csp_nonce`. Those
-// that are unset are empty.
+// `geo.country`, `geo.region`, `geo.region_code`, `geo.continent`, `geo.city`,
+// `geo.timezone`, `geo.is_eu`, `local.hour`, `local.weekday`, `utm.source` …
+// `utm.content`, `bot.score`, `bot.verified`, `consent.required`,
+// `consent.analytics`, `csp_nonce`. Those that are unset are empty.
 type Handler struct {
 	Campaign
 	// Also add the browser runtime's script to the page. Default: off, the

@@ -30,6 +30,7 @@ type metrics struct {
 	abRatio    *prometheus.GaugeVec
 
 	keyRingFails prometheus.Counter
+	geoUntrusted *prometheus.CounterVec
 
 	committed   prometheus.Counter
 	commitTime  prometheus.Histogram
@@ -69,6 +70,7 @@ func newMetrics() *metrics {
 		}, []string{"campaign", "test", "at"}),
 
 		keyRingFails: counter("key_ring_errors_total", "Attempts to read, make, rotate or prune the key ring that failed."),
+		geoUntrusted: counters("geo_untrusted_total", "Requests whose geo headers were ignored, because the peer is no trusted proxy.", "layout"),
 
 		committed: counter("outbox_committed_rows_total", "Rows made durable."),
 		commitTime: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -96,7 +98,7 @@ func registerMetrics(ctx caddy.Context) *metrics {
 		return m
 	}
 	for _, c := range []prometheus.Collector{
-		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.committed, m.commitTime,
+		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.geoUntrusted, m.committed, m.commitTime,
 		m.delivered, m.quarantined, m.retried, m.dead, m.dropped, m.failing,
 	} {
 		var already prometheus.AlreadyRegisteredError

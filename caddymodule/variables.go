@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	_ "time/tzdata" // for machines without a database of time zones, as containers from scratch
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -120,6 +121,8 @@ func (v *view) publishFacts() {
 	set("session.device.type", f.Device.Type)
 	set("session.geo.country", f.Geo.Country)
 	set("session.geo.region", f.Geo.Region)
+	set("session.geo.region_code", f.Geo.RegionCode)
+	set("session.geo.continent", f.Geo.Continent)
 	set("session.geo.city", f.Geo.City)
 	set("session.geo.timezone", f.Geo.Timezone)
 	vars["session.geo.is_eu"] = f.Geo.IsEU
@@ -179,7 +182,7 @@ func (v *view) publishAssignment() {
 var locations sync.Map // IANA name → *time.Location
 
 func location(name string) *time.Location {
-	if name == "" {
+	if name == "" || name == "Local" { // which would be this machine's
 		return nil
 	}
 	if l, ok := locations.Load(name); ok {

@@ -96,7 +96,8 @@ type Geo struct {
 	// Latitude and Longitude are decimal degrees as text, as the
 	// traffic_v1 datasource stores them.
 	Latitude, Longitude string
-	// IsEU is true for member states of the European Union.
+	// IsEU is true for member states of the European Union, and for the
+	// countries that the operator counts with them.
 	IsEU bool
 }
 

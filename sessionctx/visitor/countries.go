@@ -1,6 +1,7 @@
 package visitor
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
@@ -23,6 +24,28 @@ var countriesByContinent = map[string]string{
 // the Åland Islands).
 const euCountries = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK " +
 	"GF GP MF MQ RE YT AX"
+
+// eeaCountries are the states of the European Economic Area beside the Union's.
+var eeaCountries = []string{"IS", "LI", "NO"}
+
+// EUIncludes reads what an operator counts as the European Union beside its
+// members: "eea", or countries by their two letters, in any case. It returns
+// the countries.
+func EUIncludes(words []string) ([]string, error) {
+	var codes []string
+	for _, word := range words {
+		code := strings.ToUpper(word)
+		if code == "EEA" {
+			codes = append(codes, eeaCountries...)
+			continue
+		}
+		if i := countryIndex(code); i < 0 || countries[i].continent == "" {
+			return nil, fmt.Errorf("%q is no country: wanted are eea, or two-letter codes like gb and ch", word)
+		}
+		codes = append(codes, code)
+	}
+	return codes, nil
+}
 
 // country is what is known of a code.
 type country struct {

@@ -1,15 +1,19 @@
 package visitor
 
 import (
+	"bufio"
+	"bytes"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/tests/geodb"
 )
 
 // checkFacts fails unless f keeps what the package promises of any request.
@@ -43,6 +47,7 @@ func checkFacts(tb testing.TB, f *sessionctx.Facts) {
 			tb.Errorf("%s: %d bytes, %.60q", t.what, len(t.text), t.text)
 		}
 	}
+	checkGeo(tb, &f.Geo, f.Geo.Known())
 	if f.Host == "" || strings.ContainsAny(f.Host, `<>"'/\ @?#%`) {
 		tb.Errorf("host %q", f.Host)
 	}
@@ -114,6 +119,28 @@ func FuzzReferer(f *testing.F) {
 	})
 }
 
+// checkGeo fails unless a source's answer keeps what is promised of places.
+func checkGeo(tb testing.TB, g *sessionctx.Geo, known bool) {
+	tb.Helper()
+	if known != g.Known() {
+		tb.Errorf("known %v: %+v", known, *g)
+	}
+	if i := countryIndex(g.Country); g.Country != "" && (i < 0 || countries[i].continent == "" || g.Continent == "") {
+		tb.Errorf("country %q, continent %q", g.Country, g.Continent)
+	}
+	if g.Continent != "" && continentCode(g.Continent) != g.Continent {
+		tb.Errorf("continent %q", g.Continent)
+	}
+	if len(g.RegionCode) > 3 || len(g.Timezone) > 64 || len(g.Latitude) > 24 || len(g.Longitude) > 24 {
+		tb.Errorf("%+v", *g)
+	}
+	for _, s := range []string{g.Region, g.RegionCode, g.City, g.Timezone, g.Latitude, g.Longitude} {
+		if len(s) > maxPlaceName || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+			tb.Errorf("%q", s)
+		}
+	}
+}
+
 func FuzzGeoHeaders(f *testing.F) {
 	f.Add("DE", "BY", "M%C3%BCnchen", "EU", "Europe/Berlin", "48.1")
 	f.Add("XX", "US-CA", "%", "EUROPE", "..", "-1e9")
@@ -136,14 +163,80 @@ func FuzzGeoHeaders(f *testing.F) {
 				r.Header[field.name] = []string{values[field.field]}
 			}
 			g, ok := h.Locate(r, true, netip.Addr{})
-			if ok != g.Known() || ok && (len(g.Country) != 2 || len(g.Continent) != 2) {
-				t.Errorf("%+v, %v", g, ok)
+			checkGeo(t, &g, ok)
+		}
+	})
+}
+
+// FuzzMMDB: a file of any bytes is refused, or tells places that keep what is
+// promised; nothing panics, and nothing goes on for ever.
+func FuzzMMDB(f *testing.F) {
+	for _, recordSize := range []int{24, 28, 32} {
+		f.Add(geodb.DB{RecordSize: recordSize, Places: map[string]geodb.Record{
+			"192.0.2.0/24": geodb.Munich(), "2001:db8::/32": geodb.Country("FR"),
+		}}.Bytes(f))
+	}
+	f.Add(geodb.DB{IPVersion: 4, Places: map[string]geodb.Record{
+		"192.0.2.0/24": {"country_code": "AT", "state1": "Tyrol", "city": "Innsbruck", "timezone": "Europe/Vienna"},
+	}}.Bytes(f))
+	f.Fuzz(func(t *testing.T, file []byte) { lookInto(t, file) })
+}
+
+// FuzzRead: whatever comes as a request, what is read of it keeps what the
+// package promises, from a trusted proxy and from anybody.
+func FuzzRead(f *testing.F) {
+	for _, headers := range browsers {
+		f.Add([]byte("GET "+targets["paid"]+" HTTP/1.1\r\nHost: lp.example.com\r\n"+strings.ReplaceAll(headers+"\n"+fromCloudflare, "\n", "\r\n")+"\r\n\r\n"), "2001:db8::1")
+	}
+	f.Add([]byte("HEAD //x?%zz&utm_source=\xff HTTP/1.0\r\nHost: [fe80::1%25eth0]:99999\r\n\r\n"), "fe80::1%eth0")
+	f.Add([]byte("GET http://a@b:c/ HTTP/1.1\r\nHost: \xc3\xbc.example\r\nCF-IPCountry: DE\r\nCF-IPCountry: US\r\nCF-IPCity: \\u00c3\r\nX-Forwarded-Host: a,b\r\n\r\n"), "::ffff:192.0.2.1")
+	f.Add([]byte("OPTIONS * HTTP/1.1\r\nHost:\r\nVia: 1.1 x\r\nX-Forwarded-Proto: HTTPS, http\r\nReferer: ://\x80\r\n\r\n"), "@")
+	var sources []Geography
+	for _, layout := range HeaderLayouts() {
+		h, err := NamedHeaders(layout)
+		if err != nil {
+			f.Fatal(err)
+		}
+		sources = append(sources, h)
+	}
+	rd := &Reader{AlsoEU: []string{"GB"}, Geo: append(sources, openMMDB(f, geodb.DB{Places: map[string]geodb.Record{"192.0.2.0/24": geodb.Munich()}}))}
+	f.Fuzz(func(t *testing.T, text []byte, address string) {
+		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text)))
+		if err != nil {
+			return
+		}
+		ip, _ := netip.ParseAddr(address)
+		for _, trusted := range []bool{false, true} {
+			q := Request{HTTP: r, ClientIP: ip, TrustedProxy: trusted, Now: noon}
+			facts := rd.Read(q)
+			checkFacts(t, &facts)
+			if facts.ClientIP.Zone() != "" || facts.ClientIP.Is4In6() {
+				t.Errorf("address %s", facts.ClientIP)
 			}
-			for _, s := range []string{g.Region, g.RegionCode, g.City, g.Timezone, g.Latitude, g.Longitude} {
-				if len(s) > maxPlaceName || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
-					t.Errorf("%q", s)
-				}
+			if again := rd.Read(q); !reflect.DeepEqual(again, facts) {
+				t.Errorf("read twice: %+v, then %+v", facts, again)
 			}
+		}
+	})
+}
+
+// FuzzCustomHeaders: an operator's layout is refused, or reads any value.
+func FuzzCustomHeaders(f *testing.F) {
+	f.Add("country", "X-Country", "city", "X-City", "DE", "M%C3%BCnchen")
+	f.Add("country", "x", "country", "y", "", "%")
+	f.Add("timezone", "\x00", "planet", "", "Local", "\xff")
+	f.Fuzz(func(t *testing.T, field1, name1, field2, name2, value1, value2 string) {
+		h, err := CustomHeaders(map[string]string{field1: name1, field2: name2})
+		if err != nil {
+			return
+		}
+		r := &http.Request{Method: "GET", URL: &url.URL{Path: "/"}, Header: http.Header{}}
+		r.Header.Set(name1, value1)
+		r.Header.Set(name2, value2)
+		g, ok := h.Locate(r, true, netip.Addr{})
+		checkGeo(t, &g, ok)
+		if g, ok := h.Locate(r, false, netip.Addr{}); ok || g != (sessionctx.Geo{}) {
+			t.Errorf("believed from an untrusted peer: %+v", g)
 		}
 	})
 }

@@ -36,15 +36,15 @@ var geoFields = map[string]geoField{
 	"continent": geoContinent, "timezone": geoTimezone, "latitude": geoLatitude, "longitude": geoLongitude,
 }
 
-// layouts are the headers of each CDN.
+// layouts are the headers of each CDN, after its own documentation:
 //
 // Cloudflare sends the country by default and the rest with the managed
-// transform "Add visitor location headers". CloudFront and Vercel send all
-// (CloudFront where the origin request policy names them), percent-encoded.
-// Fastly's are those of a request setting with "geo headers"; a VCL of one's
-// own is a custom layout. Fly sends no place of the visitor but the edge
-// location that took the connection: of that only the continent is used,
-// since the nearest edge may be abroad and consent rules hang on the country.
+// transform "Add visitor location headers". CloudFront sends those that the
+// origin request policy names, Vercel all, both percent-encoded. Fastly's are
+// those of a request setting with "geo headers"; a VCL of one's own is a
+// custom layout. Fly sends no place of the visitor but the edge location that
+// took the connection: of that only the continent is used, since the nearest
+// edge may be abroad and consent rules hang on the country.
 var layouts = map[string]map[string]geoField{
 	"cloudflare": {
 		"CF-IPCountry": geoCountry, "CF-Region": geoRegion, "CF-Region-Code": geoRegionCode, "CF-IPCity": geoCity,
@@ -73,8 +73,10 @@ var layouts = map[string]map[string]geoField{
 // overwrite) all headers of its layout: one that it doesn't send, a visitor
 // can.
 type Headers struct {
-	fields  []headerField
-	escaped bool
+	fields []headerField
+	// lead is the one that any request through the CDN brings.
+	lead   string
+	decode func(string) string // of names; nil leaves them as they are
 }
 
 type headerField struct {
@@ -94,7 +96,13 @@ func NamedHeaders(layout string) (*Headers, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown geo header layout %q; known are %s", layout, strings.Join(HeaderLayouts(), ", "))
 	}
-	h := &Headers{escaped: layout == "vercel" || layout == "cloudfront"}
+	h := &Headers{}
+	switch layout {
+	case "cloudfront", "vercel":
+		h.decode = percentDecoded
+	case "cloudflare":
+		h.decode = hexDecoded
+	}
 	for name, field := range fields {
 		h.add(name, field)
 	}
@@ -104,7 +112,7 @@ func NamedHeaders(layout string) (*Headers, error) {
 // CustomHeaders returns a layout of the operator's own: header names by field.
 // It must name the country's. Values may be percent-encoded.
 func CustomHeaders(headers map[string]string) (*Headers, error) {
-	h := &Headers{escaped: true}
+	h := &Headers{decode: percentDecoded}
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		field, ok := geoFields[name]
 		if !ok {
@@ -122,8 +130,15 @@ func CustomHeaders(headers map[string]string) (*Headers, error) {
 }
 
 func (h *Headers) add(name string, field geoField) {
-	h.fields = append(h.fields, headerField{http.CanonicalHeaderKey(name), field})
+	name = http.CanonicalHeaderKey(name)
+	h.fields = append(h.fields, headerField{name, field})
+	if field == geoCountry || field == geoEdge {
+		h.lead = name
+	}
 }
+
+// Sent reports whether r brings what any request through the CDN does.
+func (h *Headers) Sent(r *http.Request) bool { return len(r.Header[h.lead]) > 0 }
 
 // Locate implements Geography.
 func (h *Headers) Locate(r *http.Request, trusted bool, _ netip.Addr) (sessionctx.Geo, bool) {
@@ -132,7 +147,7 @@ func (h *Headers) Locate(r *http.Request, trusted bool, _ netip.Addr) (sessionct
 		return g, false
 	}
 	for _, f := range h.fields {
-		v := field(r.Header, f.name)
+		v := unanimous(r.Header[f.name])
 		if v == "" || len(v) > 4*maxPlaceName {
 			continue
 		}
@@ -148,7 +163,7 @@ func (h *Headers) Locate(r *http.Request, trusted bool, _ netip.Addr) (sessionct
 		case geoContinent:
 			g.Continent = v
 		case geoTimezone:
-			g.Timezone = timezone(h.unescape(v))
+			g.Timezone = timezone(h.text(v))
 		case geoLatitude:
 			g.Latitude = degrees(v, 90)
 		case geoLongitude:
@@ -161,20 +176,61 @@ func (h *Headers) Locate(r *http.Request, trusted bool, _ netip.Addr) (sessionct
 	return g, ok
 }
 
+// unanimous is what all lines of a header say. Of lines that differ one may be
+// the visitor's, which a proxy left in its place: none of them counts.
+func unanimous(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	for _, v := range values[1:] {
+		if v != values[0] {
+			return ""
+		}
+	}
+	return values[0]
+}
+
 func (h *Headers) placeName(v string) string {
-	v = strings.TrimSpace(sessionctx.CleanText(h.unescape(v), maxPlaceName))
+	v = strings.TrimSpace(sessionctx.CleanText(h.text(v), maxPlaceName))
 	if v == "?" || v == "-" { // what some CDNs write for unknown
 		return ""
 	}
 	return v
 }
 
-// unescape decodes percent escapes only: a plus sign stays one.
-func (h *Headers) unescape(v string) string {
-	if !h.escaped || strings.IndexByte(v, '%') < 0 {
+func (h *Headers) text(v string) string {
+	if h.decode == nil {
+		return v
+	}
+	return h.decode(v)
+}
+
+// percentDecoded decodes percent escapes only: a plus sign stays one.
+func percentDecoded(v string) string {
+	if strings.IndexByte(v, '%') < 0 {
 		return v
 	}
 	return unescape(strings.ReplaceAll(v, "+", "%2B"), len(v))
+}
+
+// hexDecoded decodes \u00c3, which Cloudflare documents for a byte of UTF-8
+// beyond ASCII. What was seen of it sends the bytes as they are.
+func hexDecoded(v string) string {
+	const prefix = `\u00`
+	if !strings.Contains(v, prefix) {
+		return v
+	}
+	b := make([]byte, 0, len(v))
+	for len(v) > 0 {
+		if len(v) >= len(prefix)+2 && v[:len(prefix)] == prefix {
+			if n, err := strconv.ParseUint(v[len(prefix):len(prefix)+2], 16, 8); err == nil {
+				b, v = append(b, byte(n)), v[len(prefix)+2:]
+				continue
+			}
+		}
+		b, v = append(b, v[0]), v[1:]
+	}
+	return string(b)
 }
 
 // regionCode is an ISO 3166-2 code without its country: one to three letters

@@ -21,6 +21,9 @@ func TestHeaderLayouts(t *testing.T) {
 			"CF-IPCountry": "DE", "CF-Region": "Bavaria", "CF-Region-Code": "BY", "CF-IPCity": "Würzburg", "CF-IPContinent": "EU",
 			"CF-Timezone": "Europe/Berlin", "CF-IPLatitude": "49.79", "CF-IPLongitude": "9.95",
 		}, true, sessionctx.Geo{Country: "DE", Region: "Bavaria", RegionCode: "BY", City: "Würzburg", Continent: "EU", Timezone: "Europe/Berlin", Latitude: "49.79", Longitude: "9.95", IsEU: true}},
+		{"cloudflare, bytes of UTF-8 written as its documentation says", "cloudflare", map[string]string{
+			"CF-IPCountry": "BR", "CF-IPCity": `S\u00c3\u00a3o Paulo\u00`, "CF-Region": `\u00xx \u0000\u00FF`,
+		}, true, sessionctx.Geo{Country: "BR", City: `São Paulo\u00`, Region: `\u00xx`, Continent: "SA"}},
 		{"cloudflare, country only", "cloudflare", map[string]string{"CF-IPCountry": "jp"}, true, sessionctx.Geo{Country: "JP", Continent: "AS"}},
 		{"cloudflare, unknown", "cloudflare", map[string]string{"CF-IPCountry": "XX"}, false, sessionctx.Geo{}},
 		{"cloudflare, Tor", "cloudflare", map[string]string{"CF-IPCountry": "T1", "CF-IPCity": "Nowhere"}, false, sessionctx.Geo{}},
@@ -31,6 +34,8 @@ func TestHeaderLayouts(t *testing.T) {
 		}, true, sessionctx.Geo{Country: "BR", Region: "São Paulo", RegionCode: "SP", City: "São+Paulo", Continent: "SA", Timezone: "America/Sao_Paulo", Latitude: "-23.55", Longitude: "-46.64"}},
 		{"fastly", "fastly", map[string]string{"Fastly-Geo-Country": "GB", "Fastly-Geo-Region": "ENG", "Fastly-Geo-City": "London"}, true,
 			sessionctx.Geo{Country: "GB", RegionCode: "ENG", City: "London", Continent: "EU"}},
+		{"fastly, unknown", "fastly", map[string]string{"Fastly-Geo-Country": "?", "Fastly-Geo-City": "?"}, false, sessionctx.Geo{}},
+		{"a list", "fastly", map[string]string{"Fastly-Geo-Country": "GB, US"}, false, sessionctx.Geo{}},
 		{"fly knows the continent only", "fly", map[string]string{"Fly-Region": "lhr"}, false, sessionctx.Geo{Continent: "EU"}},
 		{"vercel", "vercel", map[string]string{
 			"X-Vercel-IP-Country": "US", "X-Vercel-IP-Country-Region": "CA", "X-Vercel-IP-City": "San%20Jos%C3%A9", "X-Vercel-IP-Continent": "NA",
@@ -57,6 +62,52 @@ func TestHeaderLayouts(t *testing.T) {
 		}
 		if geo, known := h.Locate(r, false, netip.Addr{}); known || geo != (sessionctx.Geo{}) {
 			t.Errorf("%s: believed from an untrusted peer: %+v", c.name, geo)
+		}
+	}
+}
+
+func TestHeadersThatContradictThemselvesAreNotBelieved(t *testing.T) {
+	h, err := NamedHeaders("cloudflare")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name            string
+		countries, city []string
+		want            sessionctx.Geo
+	}{
+		{"two countries", []string{"DE", "US"}, nil, sessionctx.Geo{}},
+		{"one, and an empty one", []string{"", "US"}, nil, sessionctx.Geo{}},
+		{"the same twice", []string{"US", "US"}, nil, sessionctx.Geo{Country: "US", Continent: "NA"}},
+		{"two cities", []string{"US"}, []string{"Boston", "Austin"}, sessionctx.Geo{Country: "US", Continent: "NA"}},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header["Cf-Ipcountry"], r.Header["Cf-Ipcity"] = c.countries, c.city
+		if got, ok := h.Locate(r, true, netip.Addr{}); got != c.want || ok != got.Known() {
+			t.Errorf("%s: %+v, %v", c.name, got, ok)
+		}
+	}
+}
+
+func TestHeadersTellWhetherTheCDNSentThem(t *testing.T) {
+	for _, layout := range HeaderLayouts() {
+		h, err := NamedHeaders(layout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("GET", "/", nil)
+		if h.Sent(r) {
+			t.Errorf("%s: sent by a request without headers", layout)
+		}
+		lead := 0
+		for _, f := range h.fields {
+			r.Header = map[string][]string{f.name: {"DE"}}
+			if h.Sent(r) {
+				lead++
+			}
+		}
+		if lead != 1 {
+			t.Errorf("%s: %d headers tell that it was sent", layout, lead)
 		}
 	}
 }

@@ -21,13 +21,15 @@ var errUnsettled = errors.New("file changed while it was read")
 
 // MMDB is a Geography that looks addresses up in a MaxMind DB file (.mmdb) of
 // cities or countries, as MaxMind and DB-IP publish them. The file is held in
-// memory, not mapped: it may be replaced or rewritten at any time, and a
-// replacement that can't be read leaves the former one in force. Look-ups take
-// no lock.
+// memory, not mapped: it may be replaced, rewritten or removed at any time, and
+// a replacement that can't be read leaves the former one in force. Look-ups
+// take no lock.
 type MMDB struct {
 	path    string
 	current atomic.Pointer[database]
-	reload  sync.Mutex // held while a new file is read
+
+	reading sync.Mutex
+	refused fileState // that could not be read, so as not to try it again
 }
 
 // database is one state of the file.
@@ -43,10 +45,11 @@ type fileState struct {
 	size    int64
 	modTime time.Time
 	file    os.FileInfo // for the identity of a file replaced by renaming
+	missing bool
 }
 
 func (a fileState) equal(b fileState) bool {
-	return a.size == b.size && a.modTime.Equal(b.modTime) &&
+	return a.size == b.size && a.modTime.Equal(b.modTime) && a.missing == b.missing &&
 		(a.file == nil || b.file == nil || os.SameFile(a.file, b.file))
 }
 
@@ -60,79 +63,77 @@ type MMDBInfo struct {
 	Size int64
 }
 
-// CheckMMDB reports what database a file holds, without keeping it: what can
-// be said when a configuration is checked.
-func CheckMMDB(path string) (MMDBInfo, error) {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return MMDBInfo{}, fmt.Errorf("checking geo database: %w", err)
-	}
-	r, err := maxminddb.Open(path)
-	if err != nil {
-		return MMDBInfo{}, fmt.Errorf("checking geo database %s: %w", path, err)
-	}
-	defer r.Close()
-	return info(r, fi.Size()), nil
-}
-
 // OpenMMDB reads a database into memory.
 func OpenMMDB(path string) (*MMDB, error) {
-	m := &MMDB{path: path}
-	if err := m.Reload(); err != nil {
-		return nil, err
+	d, err := readDatabase(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading geo database %s: %w", path, err)
 	}
+	m := &MMDB{path: path}
+	m.current.Store(d)
 	return m, nil
 }
 
 // Info describes the database in force.
 func (m *MMDB) Info() MMDBInfo {
 	d := m.current.Load()
-	return info(d.reader, d.file.size)
-}
-
-// Reload reads the file again and puts it in force. On error the former
-// database stays.
-func (m *MMDB) Reload() error {
-	m.reload.Lock()
-	defer m.reload.Unlock()
-	d, err := readDatabase(m.path)
-	if err != nil {
-		return fmt.Errorf("reading geo database %s: %w", m.path, err)
+	return MMDBInfo{
+		Type:  d.reader.Metadata.DatabaseType,
+		Built: d.reader.Metadata.BuildTime(),
+		Size:  d.file.size,
 	}
-	m.current.Store(d)
-	return nil
 }
 
-// Watch looks at the file every so often, until ctx ends, and reloads it once
-// it has changed and then kept still for one interval. report, if not nil, is
-// called after each attempt: with nil for a new database in force, else with
-// the error; a file that can't be read is not tried again until it changes.
+// Refresh reads the file again if it has changed, and reports whether a new
+// database is in force. On error the former one stays, and the same file is not
+// tried, nor its absence reported, a second time. A file that is being written
+// is left for later.
+func (m *MMDB) Refresh() (changed bool, err error) {
+	m.reading.Lock()
+	defer m.reading.Unlock()
+	now, err := stat(m.path)
+	if now.equal(m.refused) {
+		return false, nil
+	}
+	m.refused = fileState{}
+	if now.equal(m.current.Load().file) {
+		return false, nil
+	}
+	if err == nil {
+		var d *database
+		if d, err = readDatabase(m.path); err == nil {
+			m.current.Store(d)
+			return true, nil
+		}
+		if errors.Is(err, errUnsettled) {
+			return false, nil
+		}
+	}
+	m.refused = now
+	return false, fmt.Errorf("reading geo database %s: %w", m.path, err)
+}
+
+// Watch looks at the file every so often, until ctx ends, and refreshes the
+// database once the file has changed and then kept still for one interval.
+// report is called with nil for each new database in force, else with the
+// error.
 func (m *MMDB) Watch(ctx context.Context, every time.Duration, report func(error)) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	seen, tried := m.current.Load().file, fileState{}
+	seen := m.current.Load().file
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		now, err := stat(m.path)
-		if err != nil {
-			// Gone for a moment, or for good: the one in memory serves.
-			continue
-		}
+		now, _ := stat(m.path)
 		settled := now.equal(seen)
 		seen = now
-		if !settled || now.equal(m.current.Load().file) || now.equal(tried) {
+		if !settled {
 			continue
 		}
-		err = m.Reload()
-		if errors.Is(err, errUnsettled) {
-			continue
-		}
-		tried = now
-		if report != nil {
+		if changed, err := m.Refresh(); changed || err != nil {
 			report(err)
 		}
 	}
@@ -177,25 +178,30 @@ func readDatabase(path string) (*database, error) {
 	if !before.equal(after) || int64(len(data)) != after.size {
 		return nil, errUnsettled
 	}
+	d, err := openDatabase(data)
+	if err != nil {
+		return nil, err
+	}
+	d.file = after
+	return d, nil
+}
+
+func openDatabase(data []byte) (*database, error) {
 	r, err := maxminddb.OpenBytes(data)
 	if err != nil {
 		return nil, err
 	}
-	d := &database{reader: r, file: after}
-	if d.flat, err = flatLayout(r); err != nil {
+	flat, err := flatLayout(r)
+	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	return &database{reader: r, flat: flat}, nil
 }
 
 func stat(path string) (fileState, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
-		return fileState{}, err
+		return fileState{missing: true}, err
 	}
-	return fileState{fi.Size(), fi.ModTime(), fi}, nil
-}
-
-func info(r *maxminddb.Reader, size int64) MMDBInfo {
-	return MMDBInfo{Type: r.Metadata.DatabaseType, Built: r.Metadata.BuildTime(), Size: size}
+	return fileState{size: fi.Size(), modTime: fi.ModTime(), file: fi}, nil
 }

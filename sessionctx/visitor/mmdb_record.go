@@ -2,6 +2,7 @@ package visitor
 
 import (
 	"errors"
+	"net/netip"
 	"strconv"
 
 	"github.com/oschwald/maxminddb-golang/v2"
@@ -52,13 +53,38 @@ type flatRecord struct {
 // errLayout is a database of something else, such as autonomous systems.
 var errLayout = errors.New("holds neither cities nor countries")
 
+// Bounds on the search for a record that tells a database's layout: networks
+// walked over, with or without a record, and records looked at. The reader's
+// own walk over all networks has none, and would not end on a file whose tree
+// was made for that.
+const (
+	maxLayoutNetworks = 4096
+	maxLayoutRecords  = 1000
+)
+
 // flatLayout looks at the first record that tells which layout a database
 // has. One without any record is taken for nested: it knows nothing anyway.
 func flatLayout(r *maxminddb.Reader) (bool, error) {
+	addr, more := netip.IPv6Unspecified(), true
+	if r.Metadata.IPVersion == 4 {
+		addr = netip.IPv4Unspecified()
+	}
 	looked := 0
-	for network := range r.Networks() {
+	for range maxLayoutNetworks {
+		if !more || looked == maxLayoutRecords {
+			break
+		}
+		found := r.Lookup(addr)
+		if err := found.Err(); err != nil {
+			return false, err
+		}
+		addr, more = addrAfter(found.Prefix())
+		if !found.Found() {
+			continue
+		}
+		looked++
 		var record map[string]any
-		if err := network.Decode(&record); err != nil {
+		if err := found.Decode(&record); err != nil {
 			return false, err
 		}
 		if _, ok := record["country_code"]; ok {
@@ -69,14 +95,22 @@ func flatLayout(r *maxminddb.Reader) (bool, error) {
 				return false, nil
 			}
 		}
-		if looked++; looked == 1000 {
-			break
-		}
 	}
 	if looked > 0 {
 		return false, errLayout
 	}
 	return false, nil
+}
+
+// addrAfter is the first address behind a network, if there is one.
+func addrAfter(network netip.Prefix) (netip.Addr, bool) {
+	b := network.Masked().Addr().AsSlice()
+	for i := network.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	last, ok := netip.AddrFromSlice(b)
+	next := last.Next()
+	return next, ok && next.IsValid()
 }
 
 // decode reads one record. A damaged one is an unknown place.

@@ -31,6 +31,9 @@ type Geography interface {
 type Reader struct {
 	// Geo are the sources of places, in order; the first that knows wins.
 	Geo []Geography
+	// AlsoEU are countries, by ISO 3166-1 alpha-2 code, whose visitors' Geo has
+	// IsEU set as if they were members; see EUIncludes.
+	AlsoEU []string
 	// ClickIDs are the parameters that carry click ids, by the name that
 	// the advertising network sends ("gclid", "ScCid"). Nil means
 	// DefaultClickIDs.
@@ -55,6 +58,7 @@ type state struct {
 	params    *paramSet
 	clickIDs  []string // by column
 	ignored   map[string]struct{}
+	alsoEU    map[string]struct{}
 	agents    *cache[agentKey, agent]
 	languages *cache[string, string]
 }
@@ -98,6 +102,9 @@ func (rd *Reader) Read(q Request) sessionctx.Facts {
 	f.Touch.Referrer, f.FromWithin = rd.referrer(referer, hostname(f.Host), q.OwnHosts)
 	f.Touch = f.Touch.Clean()
 	f.Geo = rd.locate(r, q.TrustedProxy, f.ClientIP)
+	if _, also := st.alsoEU[f.Geo.Country]; also {
+		f.Geo.IsEU = true
+	}
 	f.Fetch = fetchMetadata(h)
 	if referer == "" { // left out by the page's Referrer-Policy
 		f.FromWithin = f.Fetch.Site == "same-origin"
@@ -154,8 +161,12 @@ func (rd *Reader) state() *state {
 		rd.st = &state{
 			params:    newParamSet(clickIDs, rd.KeepParams),
 			ignored:   domainSet(ignore),
+			alsoEU:    make(map[string]struct{}),
 			agents:    newCache[agentKey, agent](size),
 			languages: newCache[string, string](size),
+		}
+		for _, code := range rd.AlsoEU {
+			rd.st.alsoEU[code] = struct{}{}
 		}
 		for _, p := range rd.st.params.list {
 			if p.kind == paramClickID {

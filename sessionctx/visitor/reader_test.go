@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +39,40 @@ func TestFirstGeographyThatKnowsWins(t *testing.T) {
 		rd := Reader{Geo: c.geo}
 		if got := rd.Read(Request{HTTP: httptest.NewRequest("GET", "/", nil)}).Geo; got != c.want {
 			t.Errorf("%s: %+v", c.name, got)
+		}
+	}
+}
+
+func TestWhatCountsAsTheEU(t *testing.T) {
+	for _, c := range []struct {
+		words  string
+		inside string
+		not    string
+	}{
+		{"", "DE FR GF AX", "NO IS LI GB CH US"},
+		{"eea", "DE NO IS LI", "GB CH US"},
+		{"EEA gb Ch", "DE NO IS LI GB CH", "US"},
+		{"br", "DE BR", "NO US"},
+	} {
+		also, err := EUIncludes(strings.Fields(c.words))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, country := range strings.Fields(c.inside + " " + c.not) {
+			rd := Reader{AlsoEU: also, Geo: []Geography{fixed{sessionctx.Geo{Country: country}, true}}}
+			g := rd.Read(Request{HTTP: httptest.NewRequest("GET", "/", nil)}).Geo
+			if want := strings.Contains(c.inside, country); g.IsEU != want {
+				t.Errorf("eu_includes %s: %s is in the EU: %v", c.words, country, g.IsEU)
+			}
+		}
+		rd := Reader{AlsoEU: also}
+		if rd.Read(Request{HTTP: httptest.NewRequest("GET", "/", nil)}).Geo.IsEU {
+			t.Errorf("eu_includes %s: an unknown country is in the EU", c.words)
+		}
+	}
+	for _, word := range []string{"", "uk", "XX", "europe", "D", "d1"} {
+		if _, err := EUIncludes([]string{"eea", word}); err == nil || !strings.Contains(err.Error(), `"`+word+`"`) {
+			t.Errorf("%q: error %v does not name it", word, err)
 		}
 	}
 }
@@ -129,43 +162,6 @@ func TestCacheKeepsWhatIsUsed(t *testing.T) {
 	}
 	if _, ok := c.get(0); ok {
 		t.Error("the oldest key is still there")
-	}
-}
-
-// BenchmarkRead is a paid visit with everything on and warm caches.
-func BenchmarkRead(b *testing.B) {
-	path := filepath.Join(b.TempDir(), "city.mmdb")
-	newMMDBWriter("GeoLite2-City").add("192.0.2.0/24", munich()).write(b, path)
-	m, err := OpenMMDB(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	cdn, _ := NamedHeaders("cloudflare")
-	rd := &Reader{Geo: []Geography{cdn, m}}
-	paid := chromeRequest("https://lp.example.com/offer?utm_source=google&utm_medium=cpc&utm_campaign=Sommer%20Sale&utm_term=a+b&utm_content=1&gclid=EAIaIQobChMI0p3R5v2K8QIVhNnVCh2rVwJ9EAAYASAAEgK&gad_source=1&page=2")
-	paid.Header.Set("Referer", "https://www.google.com/")
-	organic := chromeRequest("https://lp.example.com/offer")
-	through := chromeRequest("https://lp.example.com/offer")
-	for name, v := range map[string]string{
-		"CF-IPCountry": "DE", "CF-Region": "Bavaria", "CF-Region-Code": "BY", "CF-IPCity": "Munich", "CF-IPContinent": "EU",
-		"CF-Timezone": "Europe/Berlin", "CF-IPLatitude": "48.1374", "CF-IPLongitude": "11.5755",
-	} {
-		through.Header.Set(name, v)
-	}
-	for _, c := range []struct {
-		name string
-		q    Request
-	}{
-		{"paid+mmdb", Request{HTTP: paid, ClientIP: netip.MustParseAddr("192.0.2.7"), Now: noon}},
-		{"organic+mmdb", Request{HTTP: organic, ClientIP: netip.MustParseAddr("192.0.2.7"), Now: noon}},
-		{"organic+cdn", Request{HTTP: through, TrustedProxy: true, Now: noon}},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				rd.Read(c.q)
-			}
-		})
 	}
 }
 
