@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"go.uber.org/zap"
 )
@@ -29,6 +28,9 @@ const (
 	LetterCopy = "copy"
 	// LetterDamaged: lines whose checksum does not hold. Can't be sent.
 	LetterDamaged = "damaged"
+	// LetterInvalid: rows that would not have arrived as meant, and so were
+	// never sent. See AppendInvalid.
+	LetterInvalid = "invalid_row"
 	// LetterParked: not dead: a batch that fails while others pass, retried
 	// hourly. Requeue tries it at once, DeleteDeadLetter gives it up.
 	LetterParked = "parked"
@@ -314,12 +316,7 @@ func (o *Outbox) buryDamaged(q *queue, name string, lines []damage) error {
 	}}
 	l.file = fileName(l.name, kindDead, l.rows)
 	o.writeReason(q, l)
-	temp := filepath.Join(q.dir, fileName(l.name, kindTemp, 0))
-	_ = o.fs.Remove(temp)
-	if err := o.writeFile(temp, data); err != nil {
-		return err
-	}
-	if err := o.fs.Rename(temp, filepath.Join(q.dir, l.file)); err != nil {
+	if err := o.placeFile(q, l.name, l.file, data); err != nil {
 		return err
 	}
 	if err := o.fs.SyncDir(q.dir); err != nil {
@@ -338,14 +335,7 @@ func (o *Outbox) buryDamaged(q *queue, name string, lines []damage) error {
 
 // json tells a damaged line: as text where it is text, else as base64.
 func (d damage) json(segment string) []byte {
-	m := map[string]any{"segment": segment, "offset": d.offset}
-	if utf8.Valid(d.line) {
-		m["text"] = string(d.line)
-	} else {
-		m["base64"] = d.line
-	}
-	text, _ := json.Marshal(m) // strings, bytes and numbers always encode
-	return text
+	return describe(map[string]any{"segment": segment, "offset": d.offset}, d.line)
 }
 
 // recoverReasons joins dead letters with the reasons beside them.

@@ -118,14 +118,5 @@ func (o *Outbox) writeSealed(q *queue, name string, rows [][]byte) (*segment, er
 		data = appendRecord(data, row)
 	}
 	s := &segment{name: name, file: fileName(name, kindSealed, len(rows)), rows: len(rows), size: int64(len(data))}
-	temp := filepath.Join(q.dir, fileName(name, kindTemp, 0))
-	_ = o.fs.Remove(temp)
-	if err := o.writeFile(temp, data); err != nil {
-		return nil, err
-	}
-	if err := o.fs.Rename(temp, filepath.Join(q.dir, s.file)); err != nil {
-		_ = o.fs.Remove(temp)
-		return nil, err
-	}
-	return s, nil
+	return s, o.placeFile(q, name, s.file, data)
 }

@@ -67,6 +67,9 @@ func (o *Outbox) Stats() Stats {
 		for _, l := range q.dead {
 			d.DeadRows += l.rows
 		}
+		if q.invalid != nil {
+			d.DeadRows += q.invalid.openRows // a letter to be
+		}
 		st.Rows += d.Rows
 		st.Oldest = max(st.Oldest, d.Oldest)
 		st.Datasources[q.name] = d
