@@ -37,8 +37,12 @@ type metrics struct {
 	quarantined *prometheus.CounterVec
 	retried     *prometheus.CounterVec
 	dead        *prometheus.CounterVec
+	invalid     *prometheus.CounterVec
 	dropped     *prometheus.CounterVec
-	failing     *prometheus.GaugeVec
+
+	deliveries   *prometheus.CounterVec
+	deliveryTime *prometheus.HistogramVec
+	outboxes     *outboxGauges
 }
 
 const metricsPrefix = "caddy_session_context_"
@@ -79,12 +83,17 @@ func newMetrics() *metrics {
 		delivered:   counters("delivered_rows_total", "Rows that the sink acknowledged.", "datasource"),
 		quarantined: counters("quarantined_rows_total", "Rows that the sink took but set aside.", "datasource"),
 		retried:     counters("delivery_retries_total", "Deliveries that failed and are tried again.", "datasource"),
-		dead:        counters("dead_letter_rows_total", "Rows that went to dead letters.", "datasource"),
+		dead:        counters("dead_letter_rows_total", "Rows that went to dead letters, by the letter's kind.", "datasource", "kind"),
+		invalid:     counters("invalid_rows_total", "Rows that would not have arrived as meant, and went to dead letters unsent.", "datasource"),
 		dropped:     counters("dropped_rows_total", "Rows that are gone: overflow drop_oldest, or pages' rows that could not be written.", "datasource"),
-		failing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: metricsPrefix + "delivery_failing",
-			Help: "1 while a datasource's delivery fails or is held.",
+
+		deliveries: counters("deliveries_total", "Requests to the sink by what became of them: delivered, failed (the same again later), throttled, too_large, refused (for a row), partial, held (configuration).", "datasource", "outcome"),
+		deliveryTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    metricsPrefix + "delivery_seconds",
+			Help:    "Time of one request to the sink.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 2.5, 12),
 		}, []string{"datasource"}),
+		outboxes: newOutboxGauges(),
 	}
 }
 
@@ -97,7 +106,8 @@ func registerMetrics(ctx caddy.Context) *metrics {
 	}
 	for _, c := range []prometheus.Collector{
 		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.committed, m.commitTime,
-		m.delivered, m.quarantined, m.retried, m.dead, m.dropped, m.failing,
+		m.delivered, m.quarantined, m.retried, m.dead, m.invalid, m.dropped,
+		m.deliveries, m.deliveryTime, m.outboxes,
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
@@ -129,18 +139,10 @@ func (m *metrics) Retried(datasource string, _ error) {
 	m.retried.WithLabelValues(datasource).Inc()
 }
 
-func (m *metrics) DeadLettered(datasource string, rows int, _ string) {
-	m.dead.WithLabelValues(datasource).Add(float64(rows))
+func (m *metrics) DeadLettered(datasource string, rows int, kind string) {
+	m.dead.WithLabelValues(datasource, kind).Add(float64(rows))
 }
 
 func (m *metrics) Dropped(datasource string, rows int, _ error) {
 	m.dropped.WithLabelValues(datasource).Add(float64(rows))
-}
-
-func (m *metrics) StateChanged(datasource string, state outbox.State, _ error) {
-	v := 0.0
-	if state != outbox.StateOK {
-		v = 1
-	}
-	m.failing.WithLabelValues(datasource).Set(v)
 }

@@ -12,8 +12,14 @@ import (
 	"go.uber.org/zap"
 )
 
-// ErrNoLetter: no dead letter or parked batch has that id.
-var ErrNoLetter = errors.New("no such dead letter")
+var (
+	// ErrNoLetter: no dead letter or parked batch has that id.
+	ErrNoLetter = errors.New("no such dead letter")
+	// ErrLetterDamaged: a letter of damaged lines can't be sent.
+	ErrLetterDamaged = errors.New("holds damaged lines, not rows")
+	// ErrLetterBusy: a parked batch is being sent at this moment.
+	ErrLetterBusy = errors.New("is being sent")
+)
 
 // Kinds of dead letters.
 const (
@@ -163,7 +169,7 @@ func (o *Outbox) Requeue(id string) error {
 	}
 	if l.why.Kind == LetterDamaged {
 		o.mu.Unlock()
-		return fmt.Errorf("dead letter %s holds damaged lines, not rows: read it, then delete it", id)
+		return fmt.Errorf("dead letter %s %w: read it, then delete it", id, ErrLetterDamaged)
 	}
 	s := &segment{name: q.nextName(), rows: l.rows, size: l.size}
 	o.mu.Unlock()
@@ -193,7 +199,7 @@ func (o *Outbox) DeleteDeadLetter(id string) error {
 	q, l, parked, err := o.find(id)
 	if err == nil && parked != nil {
 		if parked.busy {
-			err = fmt.Errorf("parked batch %s is being sent: try again", id)
+			err = fmt.Errorf("parked batch %s %w: try again", id, ErrLetterBusy)
 		} else {
 			q.remove(parked)
 		}

@@ -35,6 +35,9 @@ type DatasourceStats struct {
 	LastError   string        `json:"last_error,omitempty"` // while not ok
 }
 
+// Dir is the outbox's directory.
+func (o *Outbox) Dir() string { return o.dir }
+
 // Stats tells what is waiting. It reads no file.
 func (o *Outbox) Stats() Stats {
 	now := time.Now()
