@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // maxSpare is the largest buffer that is kept for rows to come, in bytes. Each
@@ -142,6 +144,10 @@ func (o *Outbox) lost(c *chunk) {
 		o.closeErr = c.err
 	}
 	o.mu.Unlock()
+	if times, told := o.news("lost", c.q.name); told {
+		o.log.Error("rows that nobody waited for could not be written and are lost: check the disk",
+			zap.String("datasource", c.q.name), zap.Int("rows", c.added), zap.Int("times", times), zap.Error(c.err))
+	}
 	o.opt.Observer.Dropped(c.q.name, c.added, c.err)
 }
 

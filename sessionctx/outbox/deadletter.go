@@ -274,7 +274,9 @@ func (o *Outbox) writeReason(q *queue, l *letter) {
 		err = o.writeFile(path, append(text, '\n'))
 	}
 	if err != nil {
-		o.log.Warn("writing why a batch is dead", zap.String("file", path), zap.String("reason", l.why.Reason), zap.Error(err))
+		if times, told := o.news("reason", q.name); told {
+			o.log.Warn("a dead letter's reason can't be written: the letter is kept without it; check the disk", zap.String("file", path), zap.String("reason", l.why.Reason), zap.Int("times", times), zap.Error(err))
+		}
 	}
 }
 
@@ -333,8 +335,10 @@ func (o *Outbox) buryDamaged(q *queue, name string, lines []damage) error {
 	o.disk += l.size
 	o.damaged += int64(l.rows)
 	o.mu.Unlock()
-	o.log.Error("damaged lines in an outbox segment: kept as a dead letter, the other rows go on; check the disk",
-		zap.String("dead_letter", q.letterID(l.name)), zap.Int("lines", l.rows))
+	if times, told := o.news(LetterDamaged, q.name); told {
+		o.log.Error("damaged lines in an outbox segment: kept as a dead letter, the other rows go on; check the disk",
+			zap.String("dead_letter", q.letterID(l.name)), zap.Int("lines", l.rows), zap.Int("times", times))
+	}
 	o.opt.Observer.DeadLettered(q.name, l.rows, LetterDamaged)
 	return nil
 }

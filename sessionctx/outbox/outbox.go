@@ -48,6 +48,7 @@ type Outbox struct {
 	damaged int64 // damaged lines met
 	cut     int64 // bytes of torn tails cut at open
 	dropped int64 // rows gone, see Observer.Dropped
+	spells  map[[2]string]*spell
 
 	letters sync.Mutex // serializes file work on dead letters; before mu
 
