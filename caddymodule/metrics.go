@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/inject"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
 )
@@ -56,7 +57,7 @@ func newMetrics() *metrics {
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: metricsPrefix + name, Help: help}, labels)
 	}
-	return &metrics{
+	m := &metrics{
 		pages:      counters("pages_total", "Page requests by what became of them: injected, or why not.", "campaign", "outcome"),
 		answers:    counters("api_answers_total", "API answers by route and code; the code is ok, or that of the refusal.", "route", "code"),
 		renewals:   counters("renewals_total", "Renewals by outcome: renewed, living, standing (another was first), derived (store down), refused.", "outcome"),
@@ -95,6 +96,22 @@ func newMetrics() *metrics {
 		}, []string{"datasource"}),
 		outboxes: newOutboxGauges(),
 	}
+	// A figure that is not there before it is 1 has no increase to be alerted of.
+	for _, name := range []string{sessionctx.SessionDatasource, sessionctx.EventDatasource, sessionctx.TrafficDatasource, sessionctx.ConsentDatasource} {
+		for _, c := range []*prometheus.CounterVec{m.delivered, m.quarantined, m.retried, m.invalid, m.dropped} {
+			c.WithLabelValues(name)
+		}
+	}
+	return m
+}
+
+// collectors are all of them.
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.committed, m.commitTime,
+		m.delivered, m.quarantined, m.retried, m.dead, m.invalid, m.dropped,
+		m.deliveries, m.deliveryTime, m.outboxes,
+	}
 }
 
 // registerMetrics adds the figures to the registry of a config.
@@ -104,11 +121,7 @@ func registerMetrics(ctx caddy.Context) *metrics {
 	if registry == nil {
 		return m
 	}
-	for _, c := range []prometheus.Collector{
-		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.committed, m.commitTime,
-		m.delivered, m.quarantined, m.retried, m.dead, m.invalid, m.dropped,
-		m.deliveries, m.deliveryTime, m.outboxes,
-	} {
+	for _, c := range m.collectors() {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
 			ctx.Logger().Error("metric could not be registered", zap.Error(err))
