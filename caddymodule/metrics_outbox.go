@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -96,6 +97,14 @@ func (s meteredSink) Deliver(ctx context.Context, b outbox.Batch) outbox.Outcome
 	theMetrics.deliveryTime.WithLabelValues(b.Datasource).Observe(time.Since(began).Seconds())
 	theMetrics.deliveries.WithLabelValues(b.Datasource, verdictWord(out.Verdict)).Inc()
 	return out
+}
+
+// Close closes the sink, if it can be.
+func (s meteredSink) Close() error {
+	if c, ok := s.Sink.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 func verdictWord(v outbox.Verdict) string {

@@ -79,7 +79,8 @@ func arrived(s *standin.Server, datasource, row string) error {
 func TestALettersLife(t *testing.T) {
 	t.Parallel()
 	tb := standin.New(t)
-	c := startLanding(t, globals(tinybirdSink(tb))+landing("10m"))
+	text := globals(tinybirdSink(tb)) + landing("10m")
+	c := startLanding(t, text)
 	holds := func(text string) func([]byte) bool {
 		return func(body []byte) bool { return bytes.Contains(body, []byte(text)) }
 	}
@@ -100,12 +101,11 @@ func TestALettersLife(t *testing.T) {
 		!strings.Contains(refused.Reason, "a row was refused") || strings.Contains(refused.Reason, standin.DefaultToken) {
 		t.Errorf("%+v", refused)
 	}
-	for name, want := range map[string]string{
-		"outbox_dead_letters": "3", "outbox_rows": "0", "delivery_failing": "0",
-	} {
+	c.reload(text) // figures go on
+	for name, want := range map[string]float64{"outbox_dead_letters": 3, "outbox_dead_rows": 3, "outbox_parked_batches": 0, "delivery_failing": 0} {
 		full := fmt.Sprintf(`caddy_session_context_%s{datasource="events_v1",outbox="%s"}`, name, c.path("data/caddy/session_context/outbox"))
-		if got := fmt.Sprint(c.metric(full)); got != want {
-			t.Errorf("%s is %s, want %s", full, got, want)
+		if got := c.metric(full); got != want {
+			t.Errorf("%s is %v, want %v", full, got, want)
 		}
 	}
 

@@ -269,7 +269,6 @@ func (o *Outbox) startSegment(q *queue, why string) error {
 		age = o.invalidAge(q)
 		s.file = fileName(s.name, kindInvalid, 0)
 		s.why = reason{LetterInvalid, why, time.Now()}
-		o.writeReason(q, &letter{name: s.name, why: s.why})
 	}
 	path := filepath.Join(q.dir, s.file)
 	f, err := o.fs.Create(path)
@@ -283,6 +282,9 @@ func (o *Outbox) startSegment(q *queue, why string) error {
 		f.Close()
 		_ = o.fs.Remove(path)
 		return err
+	}
+	if q.of != nil {
+		o.writeReason(q, &letter{name: s.name, why: s.why})
 	}
 	s.f = f
 	s.sealAt = time.Now().Add(time.Duration(float64(age) * (0.8 + 0.4*rand.Float64())))

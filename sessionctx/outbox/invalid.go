@@ -71,7 +71,7 @@ func describe(m map[string]any, line []byte) []byte {
 // it shares the directory and the names, and has no courier. Under Outbox.mu.
 func (q *queue) invalidRows() *queue {
 	if q.invalid == nil {
-		q.invalid = &queue{name: q.name, dir: q.dir, low: q.low, of: q, maxBody: q.maxBody}
+		q.invalid = &queue{name: q.name, dir: q.dir, of: q, maxBody: q.maxBody}
 	}
 	return q.invalid
 }
