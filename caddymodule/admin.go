@@ -51,11 +51,28 @@ func (a *adminAPI) answer(method string, serve func(*App, *http.Request) (any, e
 				a.ctx.Logger().Error("an order by the admin API was not carried out", zap.String("path", r.URL.Path), zap.Error(err))
 			}
 		}
-		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
+		if d, ok := value.(download); ok {
+			return d.write(w)
+		}
+		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		return json.NewEncoder(w).Encode(value)
 	})
+}
+
+// download is an answer that is a file.
+type download struct {
+	name, contentType string
+	data              []byte
+}
+
+func (d download) write(w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", d.contentType)
+	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": d.name}))
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, err := w.Write(d.data)
+	return err
 }
 
 // app is that of the running config.

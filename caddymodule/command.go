@@ -12,7 +12,7 @@ import (
 )
 
 // subcommands are those of `caddy session-context`, by name.
-var subcommands = []func() *cobra.Command{keysCommand}
+var subcommands = []func() *cobra.Command{keysCommand, outboxCommand}
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
@@ -49,7 +49,7 @@ func groupOnly(cmd *cobra.Command, args []string) error {
 }
 
 // callAdmin asks the running server. body, if not nil, is sent as JSON; the
-// answer is read into answer.
+// answer is read into answer, which takes it as it is if it is a writer.
 func callAdmin(cmd *cobra.Command, method, path string, body, answer any) error {
 	flag := func(name string) string { return cmd.Flag(name).Value.String() }
 	addr, err := caddycmd.DetermineAdminAPIAddress(flag("address"), nil, flag("config"), flag("adapter"))
@@ -69,7 +69,12 @@ func callAdmin(cmd *cobra.Command, method, path string, body, answer any) error 
 		return adminError(addr, err)
 	}
 	defer res.Body.Close()
-	if err := json.NewDecoder(res.Body).Decode(answer); err != nil {
+	if w, ok := answer.(io.Writer); ok {
+		_, err = io.Copy(w, res.Body)
+	} else {
+		err = json.NewDecoder(res.Body).Decode(answer)
+	}
+	if err != nil {
 		return fmt.Errorf("reading the answer of the admin API at %s: %w", addr, err)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/store"
@@ -133,6 +134,8 @@ type pooledOutbox struct {
 	options outbox.Options
 	// early are rows of pages that were served before the outbox was open.
 	early []outbox.Row
+	// invalidRows are in the log once a minute.
+	invalidRows rate.Sometimes
 }
 
 // maxEarly bounds the rows that wait for the outbox to open.
@@ -190,7 +193,7 @@ func (p *pooledOutbox) apply() {
 	if p.box == nil {
 		return
 	}
-	p.box.SetSink(p.sink)
+	p.box.SetSink(meteredSink{p.sink})
 	if err := p.box.SetLimits(p.options.MaxDisk, p.options.Overflow); err != nil {
 		p.log.Error("outbox keeps its former limits", zap.Error(err))
 	}
@@ -207,6 +210,13 @@ func (p *pooledOutbox) stranded() int64 {
 	return int64(box.Stats().Rows)
 }
 
+// current is the outbox, nil until it is open.
+func (p *pooledOutbox) current() *outbox.Outbox {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.box
+}
+
 // opened takes the outbox into use.
 func (p *pooledOutbox) opened(o *outbox.Outbox) {
 	p.mu.Lock()
@@ -215,7 +225,7 @@ func (p *pooledOutbox) opened(o *outbox.Outbox) {
 	p.apply()
 	lost, why := 0, error(nil)
 	for _, row := range p.early { // traffic is refused sooner than sessions
-		if err := o.Add(row); err != nil {
+		if err := p.addTo(o, row); err != nil {
 			lost, why = lost+1, err
 		}
 	}
@@ -241,7 +251,17 @@ func (p *pooledOutbox) add(rows ...outbox.Row) error {
 		return nil
 	}
 	p.mu.Unlock()
-	return box.Add(rows...)
+	return p.addTo(box, rows...)
+}
+
+func (p *pooledOutbox) addTo(box *outbox.Outbox, rows ...outbox.Row) error {
+	rows, invalid := guard(rows)
+	p.tell(invalid)
+	err := box.Add(rows...)
+	for _, bad := range invalid {
+		err = errors.Join(err, box.AddInvalid(bad.why, bad.Row))
+	}
+	return err
 }
 
 // commit makes rows durable.
@@ -249,6 +269,13 @@ func (p *pooledOutbox) commit(ctx context.Context, rows ...outbox.Row) error {
 	o, err := p.get(ctx)
 	if err != nil {
 		return err
+	}
+	rows, invalid := guard(rows)
+	p.tell(invalid)
+	for _, bad := range invalid {
+		if err := o.AppendInvalid(ctx, bad.why, bad.Row); err != nil {
+			return err
+		}
 	}
 	return o.Append(ctx, rows...)
 }
@@ -305,7 +332,7 @@ func (a *App) newEngine() engine {
 	e := engine{outboxKey: a.Outbox.Path, storeKey: a.storeKey}
 	// The constructors don't fail: what can't be opened is tried again.
 	box, _, _ := outboxes.LoadOrNew(e.outboxKey, func() (caddy.Destructor, error) {
-		p := &pooledOutbox{sink: a.sink, options: a.outboxOptions()}
+		p := &pooledOutbox{sink: a.sink, options: a.outboxOptions(), invalidRows: rate.Sometimes{Interval: time.Minute}}
 		// The opener must see p whole: it starts when the opening is set.
 		begin := make(chan struct{})
 		p.opening = open("outbox "+e.outboxKey, a.log, func() (*outbox.Outbox, error) {

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/inject"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
 )
@@ -38,8 +39,12 @@ type metrics struct {
 	quarantined *prometheus.CounterVec
 	retried     *prometheus.CounterVec
 	dead        *prometheus.CounterVec
+	invalid     *prometheus.CounterVec
 	dropped     *prometheus.CounterVec
-	failing     *prometheus.GaugeVec
+
+	deliveries   *prometheus.CounterVec
+	deliveryTime *prometheus.HistogramVec
+	outboxes     *outboxGauges
 }
 
 const metricsPrefix = "caddy_session_context_"
@@ -53,7 +58,7 @@ func newMetrics() *metrics {
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: metricsPrefix + name, Help: help}, labels)
 	}
-	return &metrics{
+	m := &metrics{
 		pages:      counters("pages_total", "Page requests by what became of them: injected, or why not.", "campaign", "outcome"),
 		answers:    counters("api_answers_total", "API answers by route and code; the code is ok, or that of the refusal.", "route", "code"),
 		renewals:   counters("renewals_total", "Renewals by outcome: renewed, living, standing (another was first), derived (store down), refused.", "outcome"),
@@ -81,12 +86,33 @@ func newMetrics() *metrics {
 		delivered:   counters("delivered_rows_total", "Rows that the sink acknowledged.", "datasource"),
 		quarantined: counters("quarantined_rows_total", "Rows that the sink took but set aside.", "datasource"),
 		retried:     counters("delivery_retries_total", "Deliveries that failed and are tried again.", "datasource"),
-		dead:        counters("dead_letter_rows_total", "Rows that went to dead letters.", "datasource"),
+		dead:        counters("dead_letter_rows_total", "Rows that went to dead letters, by the letter's kind.", "datasource", "kind"),
+		invalid:     counters("invalid_rows_total", "Rows that would not have arrived as meant, and went to dead letters unsent.", "datasource"),
 		dropped:     counters("dropped_rows_total", "Rows that are gone: overflow drop_oldest, or pages' rows that could not be written.", "datasource"),
-		failing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: metricsPrefix + "delivery_failing",
-			Help: "1 while a datasource's delivery fails or is held.",
+
+		deliveries: counters("deliveries_total", "Requests to the sink by what became of them: delivered, failed (the same again later), throttled, too_large, refused (for a row), partial, held (configuration).", "datasource", "outcome"),
+		deliveryTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    metricsPrefix + "delivery_seconds",
+			Help:    "Time of one request to the sink.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 2.5, 12),
 		}, []string{"datasource"}),
+		outboxes: newOutboxGauges(),
+	}
+	// A figure that is not there before it is 1 has no increase to be alerted of.
+	for _, name := range []string{sessionctx.SessionDatasource, sessionctx.EventDatasource, sessionctx.TrafficDatasource, sessionctx.ConsentDatasource} {
+		for _, c := range []*prometheus.CounterVec{m.delivered, m.quarantined, m.retried, m.invalid, m.dropped} {
+			c.WithLabelValues(name)
+		}
+	}
+	return m
+}
+
+// collectors are all of them.
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.geoUntrusted, m.committed, m.commitTime,
+		m.delivered, m.quarantined, m.retried, m.dead, m.invalid, m.dropped,
+		m.deliveries, m.deliveryTime, m.outboxes,
 	}
 }
 
@@ -97,10 +123,7 @@ func registerMetrics(ctx caddy.Context) *metrics {
 	if registry == nil {
 		return m
 	}
-	for _, c := range []prometheus.Collector{
-		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.geoUntrusted, m.committed, m.commitTime,
-		m.delivered, m.quarantined, m.retried, m.dead, m.dropped, m.failing,
-	} {
+	for _, c := range m.collectors() {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
 			ctx.Logger().Error("metric could not be registered", zap.Error(err))
@@ -131,18 +154,10 @@ func (m *metrics) Retried(datasource string, _ error) {
 	m.retried.WithLabelValues(datasource).Inc()
 }
 
-func (m *metrics) DeadLettered(datasource string, rows int, _ string) {
-	m.dead.WithLabelValues(datasource).Add(float64(rows))
+func (m *metrics) DeadLettered(datasource string, rows int, kind string) {
+	m.dead.WithLabelValues(datasource, kind).Add(float64(rows))
 }
 
 func (m *metrics) Dropped(datasource string, rows int, _ error) {
 	m.dropped.WithLabelValues(datasource).Add(float64(rows))
-}
-
-func (m *metrics) StateChanged(datasource string, state outbox.State, _ error) {
-	v := 0.0
-	if state != outbox.StateOK {
-		v = 1
-	}
-	m.failing.WithLabelValues(datasource).Set(v)
 }

@@ -313,3 +313,23 @@ func TestMaxUint(t *testing.T) {
 		}
 	}
 }
+
+// An outline says what is wrong and holds nothing of the row.
+func TestOutlinesHoldNoValues(t *testing.T) {
+	for _, name := range names {
+		ds := datasource(t, name)
+		for _, edit := range []func(tree) tree{
+			func(r tree) tree { return r.set([]string{"s3cret"}, "1") },
+			func(r tree) tree { return r.set([]string{"row_id"}, `"s3cret\ud800"`) },
+			func(r tree) tree { return r.set([]string{"row_id"}, `{"s3cret":1}`) },
+			func(r tree) tree { return r.set([]string{"campaign_id"}, `"s3cret s3cret"`) },
+		} {
+			err := ds.Check(edit(goodTree(t, name)).row())
+			wantError(t, err, "s3cret")
+			outline := err.(*RowError).Outline()
+			if strings.Contains(outline, "s3cret") || !strings.Contains(outline, name) || !strings.Contains(outline, "want ") {
+				t.Errorf("%s: %s", err, outline)
+			}
+		}
+	}
+}

@@ -11,8 +11,9 @@ const maxNodes = 256
 
 // plan is a tree of JSON keys, made once a datasource and walked for each row.
 type plan struct {
-	root  *node
-	nodes []*node
+	root     *node
+	nodes    []*node
+	required seen // the columns that a row must have
 }
 
 // node is one key: a column, or an object that holds further keys.
@@ -23,6 +24,11 @@ type node struct {
 	column   *Column          // nil for an object
 	rule     *rule            // nil where the type says it all
 	want     string
+
+	quoted string // the key as it stands in a row, with its colon
+	// first is the key that an object begins with, next the one that follows
+	// this one, as far as the last row tells: see quick.
+	first, next guess
 }
 
 // seen marks nodes by index.
@@ -30,6 +36,16 @@ type seen [maxNodes / 64]uint64
 
 func (s *seen) add(i int)      { s[i/64] |= 1 << (i % 64) }
 func (s *seen) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
+
+// covers reports whether all that others marks is marked.
+func (s *seen) covers(others *seen) bool {
+	for i := range s {
+		if others[i]&^s[i] != 0 {
+			return false
+		}
+	}
+	return true
+}
 
 func compile(columns []Column, rules map[string]rule) (*plan, error) {
 	p := &plan{root: &node{path: "$", children: make(map[string]*node), want: "an object"}}
@@ -50,7 +66,7 @@ func (p *plan) add(c *Column, rules map[string]rule) error {
 		case !known && len(p.nodes) == maxNodes:
 			return fmt.Errorf("more than %d keys", maxNodes)
 		case !known:
-			child = &node{index: len(p.nodes), path: at.path + "." + key, want: "an object"}
+			child = &node{index: len(p.nodes), path: at.path + "." + key, want: "an object", quoted: `"` + key + `":`}
 			if !last {
 				child.children = make(map[string]*node)
 			}
@@ -62,6 +78,9 @@ func (p *plan) add(c *Column, rules map[string]rule) error {
 		at = child
 	}
 	at.column, at.want = c, c.Type.want()
+	if c.Default == "" {
+		p.required.add(at.index)
+	}
 	if r, ok := rules[c.Name]; ok {
 		at.rule, at.want = &r, r.want
 	}
@@ -74,7 +93,7 @@ func (p *plan) add(c *Column, rules map[string]rule) error {
 // missing returns the first column that a row must have and did not.
 func (p *plan) missing(s *seen) *node {
 	i := slices.IndexFunc(p.nodes, func(n *node) bool {
-		return n.column != nil && n.column.Default == "" && !s.has(n.index)
+		return p.required.has(n.index) && !s.has(n.index)
 	})
 	if i < 0 {
 		return nil

@@ -39,6 +39,15 @@ func (e *RowError) Error() string {
 	return b.String()
 }
 
+// Outline is Error without what was found, which may be a visitor's: for logs and
+// lists. A key that no column takes is not named either.
+func (e *RowError) Outline() string {
+	if e.Column == "" {
+		return "row for " + e.Datasource + ": want " + e.Want
+	}
+	return "row for " + e.Datasource + ", column " + e.Column + " (" + e.Path + "): want " + e.Want
+}
+
 // excerptLimit keeps user agents and other long values out of logs.
 const excerptLimit = 64
 

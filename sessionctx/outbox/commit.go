@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // maxSpare is the largest buffer that is kept for rows to come, in bytes. Each
@@ -107,6 +109,9 @@ func (o *Outbox) commit(g *group) {
 	for _, c := range g.chunks {
 		if c.err == nil {
 			rows += len(c.ends)
+			if c.why != "" {
+				o.opt.Observer.DeadLettered(c.q.name, len(c.ends), LetterInvalid)
+			}
 		} else if c.added > 0 {
 			o.lost(c)
 		}
@@ -139,6 +144,10 @@ func (o *Outbox) lost(c *chunk) {
 		o.closeErr = c.err
 	}
 	o.mu.Unlock()
+	if times, told := o.news("lost", c.q.name); told {
+		o.log.Error("rows that nobody waited for could not be written and are lost: check the disk",
+			zap.String("datasource", c.q.name), zap.Int("rows", c.added), zap.Int("times", times), zap.Error(c.err))
+	}
 	o.opt.Observer.Dropped(c.q.name, c.added, c.err)
 }
 
@@ -168,7 +177,7 @@ func (o *Outbox) writePart(c *chunk, from int) (rows int, err error) {
 		if q.open != nil {
 			o.seal(q)
 		}
-		if err := o.startSegment(q); err != nil {
+		if err := o.startSegment(q, c.why); err != nil {
 			return 0, err
 		}
 		fit = max(1, o.fit(q.open, c, from, limit))
@@ -238,7 +247,7 @@ func headerFor(datasource, name string) []byte {
 }
 
 // startSegment makes a new file with its header, neither yet durable.
-func (o *Outbox) startSegment(q *queue) error {
+func (o *Outbox) startSegment(q *queue, why string) error {
 	if len(q.rest) >= maxRest {
 		return fmt.Errorf("%d segments can't be closed properly", len(q.rest))
 	}
@@ -254,7 +263,13 @@ func (o *Outbox) startSegment(q *queue) error {
 	o.mu.Lock()
 	s := &segment{name: q.nextName()}
 	o.mu.Unlock()
+	age := o.opt.SegmentAge
 	s.file = fileName(s.name, kindOpen, 0)
+	if q.of != nil {
+		age = o.invalidAge(q)
+		s.file = fileName(s.name, kindInvalid, 0)
+		s.why = reason{LetterInvalid, why, time.Now()}
+	}
 	path := filepath.Join(q.dir, s.file)
 	f, err := o.fs.Create(path)
 	if err != nil {
@@ -268,19 +283,25 @@ func (o *Outbox) startSegment(q *queue) error {
 		_ = o.fs.Remove(path)
 		return err
 	}
+	if q.of != nil {
+		o.writeReason(q, &letter{name: s.name, why: s.why})
+	}
 	s.f = f
-	age := float64(o.opt.SegmentAge)
-	s.sealAt = time.Now().Add(time.Duration(age * (0.8 + 0.4*rand.Float64())))
+	s.sealAt = time.Now().Add(time.Duration(float64(age) * (0.8 + 0.4*rand.Float64())))
 	q.open = s
 	return nil
 }
 
+// all are the queues that segments are written for.
 func (o *Outbox) all() []*queue {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	list := make([]*queue, 0, len(o.queues))
 	for _, q := range o.queues {
 		list = append(list, q)
+		if q.invalid != nil {
+			list = append(list, q.invalid)
+		}
 	}
 	return list
 }

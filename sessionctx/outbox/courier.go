@@ -96,8 +96,10 @@ func (o *Outbox) attempt(q *queue, s *segment, sink Sink) Outcome {
 	}
 	rows, err := o.load(q, s)
 	if errors.Is(err, fs.ErrNotExist) {
-		o.log.Error("a segment was deleted by somebody else: its rows are lost",
-			zap.String("batch", q.letterID(s.name)), zap.Int("rows", s.rows))
+		if times, told := o.news("deleted", q.name); told {
+			o.log.Error("a segment was deleted by somebody else: its rows are lost; keep others from the outbox's directory",
+				zap.String("batch", q.letterID(s.name)), zap.Int("rows", s.rows), zap.Int("times", times))
+		}
 		o.opt.Observer.Dropped(q.name, s.rows, err)
 		rows, err = nil, nil
 	}
@@ -179,7 +181,7 @@ func (o *Outbox) failed(q *queue, s *segment, out Outcome) {
 		s.retryAt = now.Add(max(parkedRetry, out.After))
 		o.mu.Unlock()
 		if park {
-			o.log.Warn("a batch fails while others pass: parked, retried hourly",
+			o.log.Warn("a batch fails while others pass: parked, retried hourly; see to the reason, then send it again, or delete it",
 				zap.String("batch", q.letterID(s.name)), zap.Int("rows", s.rows), zap.Error(out.Reason))
 			signal(o.wake) // it no longer keeps the open segment open
 		}
@@ -199,9 +201,14 @@ func (o *Outbox) throttle(q *queue, s *segment, out Outcome) {
 	o.mu.Lock()
 	s.busy = false
 	q.delivery.throttled = true
+	q.delivery.throttles++
+	lasting := q.delivery.throttles >= throttlesTold
 	q.delivery.notBefore = time.Now().Add(max(out.After, backoffMin))
 	o.mu.Unlock()
 	o.opt.Observer.Retried(q.name, out.Reason)
+	if lasting {
+		o.setState(q, StateFailing, out.Reason)
+	}
 }
 
 func (o *Outbox) hold(q *queue, s *segment, out Outcome) {
@@ -223,7 +230,7 @@ func (o *Outbox) passed(q *queue, s *segment, out Outcome) {
 	accepted := out.Verdict == VerdictDelivered && s.rows > 0
 	o.mu.Lock()
 	d := &q.delivery
-	d.failures, d.throttled, d.notBefore = 0, false, time.Time{}
+	d.failures, d.throttles, d.throttled, d.notBefore = 0, 0, false, time.Time{}
 	if accepted {
 		d.blamed = 0
 		d.lastPass = now
@@ -267,9 +274,9 @@ func (o *Outbox) setState(q *queue, state State, reason error) {
 	case StateOK:
 		log.Info("delivery works again")
 	case StateFailing:
-		log.Warn("delivery is failing: rows are kept on disk and tried again", zap.Error(reason))
+		log.Warn("delivery is failing: rows are kept on disk and tried again until they are taken; see to the sink if it lasts", zap.Error(reason))
 	case StateHeld:
-		log.Error("delivery is held until the configuration is mended: rows are kept on disk", zap.Error(reason))
+		log.Error("delivery is held until the configuration is mended: rows are kept on disk, and one is tried each minute", zap.Error(reason))
 	}
 	o.opt.Observer.StateChanged(q.name, state, reason)
 }

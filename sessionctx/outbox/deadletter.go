@@ -8,13 +8,18 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"go.uber.org/zap"
 )
 
-// ErrNoLetter: no dead letter or parked batch has that id.
-var ErrNoLetter = errors.New("no such dead letter")
+var (
+	// ErrNoLetter: no dead letter or parked batch has that id.
+	ErrNoLetter = errors.New("no such dead letter")
+	// ErrLetterDamaged: a letter of damaged lines can't be sent.
+	ErrLetterDamaged = errors.New("holds damaged lines, not rows")
+	// ErrLetterBusy: a parked batch is being sent at this moment.
+	ErrLetterBusy = errors.New("is being sent")
+)
 
 // Kinds of dead letters.
 const (
@@ -29,6 +34,9 @@ const (
 	LetterCopy = "copy"
 	// LetterDamaged: lines whose checksum does not hold. Can't be sent.
 	LetterDamaged = "damaged"
+	// LetterInvalid: rows that would not have arrived as meant, and so were
+	// never sent. See AppendInvalid.
+	LetterInvalid = "invalid_row"
 	// LetterParked: not dead: a batch that fails while others pass, retried
 	// hourly. Requeue tries it at once, DeleteDeadLetter gives it up.
 	LetterParked = "parked"
@@ -161,7 +169,7 @@ func (o *Outbox) Requeue(id string) error {
 	}
 	if l.why.Kind == LetterDamaged {
 		o.mu.Unlock()
-		return fmt.Errorf("dead letter %s holds damaged lines, not rows: read it, then delete it", id)
+		return fmt.Errorf("dead letter %s %w: read it, then delete it", id, ErrLetterDamaged)
 	}
 	s := &segment{name: q.nextName(), rows: l.rows, size: l.size}
 	o.mu.Unlock()
@@ -191,7 +199,7 @@ func (o *Outbox) DeleteDeadLetter(id string) error {
 	q, l, parked, err := o.find(id)
 	if err == nil && parked != nil {
 		if parked.busy {
-			err = fmt.Errorf("parked batch %s is being sent: try again", id)
+			err = fmt.Errorf("parked batch %s %w: try again", id, ErrLetterBusy)
 		} else {
 			q.remove(parked)
 		}
@@ -266,7 +274,9 @@ func (o *Outbox) writeReason(q *queue, l *letter) {
 		err = o.writeFile(path, append(text, '\n'))
 	}
 	if err != nil {
-		o.log.Warn("writing why a batch is dead", zap.String("file", path), zap.String("reason", l.why.Reason), zap.Error(err))
+		if times, told := o.news("reason", q.name); told {
+			o.log.Warn("a dead letter's reason can't be written: the letter is kept without it; check the disk", zap.String("file", path), zap.String("reason", l.why.Reason), zap.Int("times", times), zap.Error(err))
+		}
 	}
 }
 
@@ -314,12 +324,7 @@ func (o *Outbox) buryDamaged(q *queue, name string, lines []damage) error {
 	}}
 	l.file = fileName(l.name, kindDead, l.rows)
 	o.writeReason(q, l)
-	temp := filepath.Join(q.dir, fileName(l.name, kindTemp, 0))
-	_ = o.fs.Remove(temp)
-	if err := o.writeFile(temp, data); err != nil {
-		return err
-	}
-	if err := o.fs.Rename(temp, filepath.Join(q.dir, l.file)); err != nil {
+	if err := o.placeFile(q, l.name, l.file, data); err != nil {
 		return err
 	}
 	if err := o.fs.SyncDir(q.dir); err != nil {
@@ -330,22 +335,17 @@ func (o *Outbox) buryDamaged(q *queue, name string, lines []damage) error {
 	o.disk += l.size
 	o.damaged += int64(l.rows)
 	o.mu.Unlock()
-	o.log.Error("damaged lines in an outbox segment: kept as a dead letter, the other rows go on; check the disk",
-		zap.String("dead_letter", q.letterID(l.name)), zap.Int("lines", l.rows))
+	if times, told := o.news(LetterDamaged, q.name); told {
+		o.log.Error("damaged lines in an outbox segment: kept as a dead letter, the other rows go on; check the disk",
+			zap.String("dead_letter", q.letterID(l.name)), zap.Int("lines", l.rows), zap.Int("times", times))
+	}
 	o.opt.Observer.DeadLettered(q.name, l.rows, LetterDamaged)
 	return nil
 }
 
 // json tells a damaged line: as text where it is text, else as base64.
 func (d damage) json(segment string) []byte {
-	m := map[string]any{"segment": segment, "offset": d.offset}
-	if utf8.Valid(d.line) {
-		m["text"] = string(d.line)
-	} else {
-		m["base64"] = d.line
-	}
-	text, _ := json.Marshal(m) // strings, bytes and numbers always encode
-	return text
+	return describe(map[string]any{"segment": segment, "offset": d.offset}, d.line)
 }
 
 // recoverReasons joins dead letters with the reasons beside them.

@@ -16,6 +16,7 @@ import (
 // A datasource's directory holds, told apart by their names:
 //
 //	N.open          the segment that is being written, one at most
+//	N.invalid       the same for rows that no sink is to get: a dead letter to be
 //	N.ROWS.sealed   one request body each, sent in the order of their names
 //	N.ROWS.dead     dead letters: a segment out of the queue, or damaged lines
 //	N.reason        why N is dead: {"kind":…,"reason":…,"at":…}

@@ -58,7 +58,9 @@ func (o *Outbox) sweepLetters(now time.Time) {
 	}
 	for _, e := range old {
 		if err := o.dropLetter(e.q, e.l); err != nil {
-			o.log.Warn("deleting an old dead letter", zap.String("dead_letter", e.q.letterID(e.l.name)), zap.Error(err))
+			if times, told := o.news("sweep", e.q.name); told {
+				o.log.Warn("an old dead letter can't be deleted: it is tried each minute; check the disk", zap.String("dead_letter", e.q.letterID(e.l.name)), zap.Int("times", times), zap.Error(err))
+			}
 		}
 	}
 }
@@ -79,12 +81,11 @@ func (o *Outbox) makeRoom(size int64) {
 		}
 		q.remove(s)
 		o.disk -= s.size
-		first := o.dropped == 0
 		o.dropped += int64(s.rows)
 		o.mu.Unlock()
-		if first {
+		if times, told := o.news("drop", q.name); told {
 			o.log.Error("outbox is full: the oldest rows are being dropped, as overflow drop_oldest asks; raise max_disk or mend the delivery",
-				zap.String("datasource", q.name), zap.Int("rows", s.rows))
+				zap.String("datasource", q.name), zap.Int("rows", s.rows), zap.Int("times", times))
 		}
 		o.opt.Observer.Dropped(q.name, s.rows, ErrFull)
 	}

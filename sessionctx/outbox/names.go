@@ -8,11 +8,12 @@ import (
 )
 
 const (
-	kindOpen   = "open"
-	kindSealed = "sealed"
-	kindDead   = "dead"
-	kindReason = "reason"
-	kindTemp   = "tmp"
+	kindOpen    = "open"
+	kindInvalid = "invalid"
+	kindSealed  = "sealed"
+	kindDead    = "dead"
+	kindReason  = "reason"
+	kindTemp    = "tmp"
 )
 
 const sequenceDigits = 16
@@ -36,7 +37,7 @@ func parseFileName(file string) (name, kind string, rows int, ok bool) {
 	switch kind {
 	case kindTemp:
 		return name, kind, 0, true
-	case kindOpen, kindReason:
+	case kindOpen, kindInvalid, kindReason:
 	case kindSealed, kindDead:
 		dot = strings.LastIndexByte(name, '.')
 		if dot < 0 {

@@ -48,6 +48,7 @@ type Outbox struct {
 	damaged int64 // damaged lines met
 	cut     int64 // bytes of torn tails cut at open
 	dropped int64 // rows gone, see Observer.Dropped
+	spells  map[[2]string]*spell
 
 	letters sync.Mutex // serializes file work on dead letters; before mu
 
@@ -79,6 +80,9 @@ type queue struct {
 	// Under Outbox.mu.
 	lastSeq int64
 	pending *chunk
+	// invalid is the part for rows that are dead letters from the start, and
+	// of, in that part, the queue that it is a part of. See AppendInvalid.
+	invalid, of *queue
 	// spare is the last chunk's buffer, to be filled again. (A sync.Pool is
 	// emptied at each collection, just when many rows make many of these.)
 	spare    []byte
@@ -105,6 +109,7 @@ type segment struct {
 	header int64 // bytes of the header line
 	broken bool  // a write or sync failed: cut to size before it is trusted
 	sealAt time.Time
+	why    reason // of invalid rows
 
 	// Once it is sealed; under Outbox.mu.
 	sealedAt time.Time
@@ -126,9 +131,10 @@ type group struct {
 type chunk struct {
 	q     *queue
 	buf   []byte
-	ends  []int // of each record in buf
-	added int   // rows among them that nobody waits for
-	err   error // set before done is closed
+	ends  []int  // of each record in buf
+	added int    // rows among them that nobody waits for
+	why   string // of invalid rows: the reason of the first
+	err   error  // set before done is closed
 }
 
 // Open locks and recovers a directory, which it makes if need be, and starts
@@ -196,12 +202,17 @@ func (o *Outbox) SetLimits(maxDisk int64, overflow Overflow) error {
 // (all wrapped), or with the context's error if that ends first. A call is
 // refused as a whole, at the lowest limit among its datasources.
 func (o *Outbox) Append(ctx context.Context, rows ...Row) error {
+	return o.append(ctx, "", rows)
+}
+
+// append is Append, or with a reason AppendInvalid.
+func (o *Outbox) append(ctx context.Context, why string, rows []Row) error {
 	if len(rows) == 0 {
 		return ctx.Err()
 	}
 	var few [4]*chunk
 	chunks := few[:0]
-	g, chunks, err := o.take(rows, true, chunks)
+	g, chunks, err := o.take(rows, why, true, chunks)
 	if err != nil {
 		return err
 	}
@@ -226,12 +237,13 @@ func (o *Outbox) Add(rows ...Row) error {
 		return nil
 	}
 	var few [4]*chunk
-	_, _, err := o.take(rows, false, few[:0])
+	_, _, err := o.take(rows, "", false, few[:0])
 	return err
 }
 
-// take encodes rows into the group that commits next: all or none.
-func (o *Outbox) take(rows []Row, wait bool, chunks []*chunk) (*group, []*chunk, error) {
+// take encodes rows into the group that commits next: all or none. why is not
+// empty for invalid rows.
+func (o *Outbox) take(rows []Row, why string, wait bool, chunks []*chunk) (*group, []*chunk, error) {
 	var size int64
 	for i := range rows {
 		if err := o.checkRow(&rows[i]); err != nil {
@@ -241,7 +253,7 @@ func (o *Outbox) take(rows []Row, wait bool, chunks []*chunk) (*group, []*chunk,
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err := o.admit(rows, size); err != nil {
+	if err := o.admit(rows, size, why != ""); err != nil {
 		return nil, nil, err
 	}
 	g := o.group
@@ -252,9 +264,12 @@ func (o *Outbox) take(rows []Row, wait bool, chunks []*chunk) (*group, []*chunk,
 	}
 	for i := range rows {
 		q := o.queue(rows[i].Datasource)
+		if why != "" {
+			q = q.invalidRows()
+		}
 		c := q.pending
 		if c == nil {
-			c = &chunk{q: q, buf: q.spare}
+			c = &chunk{q: q, buf: q.spare, why: why}
 			q.spare = nil
 			q.pending = c
 			g.chunks = append(g.chunks, c)
@@ -284,30 +299,41 @@ func (o *Outbox) take(rows []Row, wait bool, chunks []*chunk) (*group, []*chunk,
 }
 
 func (o *Outbox) checkRow(r *Row) error {
+	if !validDatasource(r.Datasource) {
+		return fmt.Errorf("%w: datasource %q: want letters, digits and underscores", ErrRow, r.Datasource)
+	}
+	if n := int64(len(r.JSON)); n+1 > o.opt.SegmentBytes {
+		return fmt.Errorf("%w for %s: %d bytes, a segment holds %d", ErrRow, r.Datasource, n, o.opt.SegmentBytes)
+	}
+	return checkLine(*r)
+}
+
+// checkLine says whether a row can be a line of a segment.
+func checkLine(r Row) error {
 	n := len(r.JSON)
 	switch {
-	case !validDatasource(r.Datasource):
-		return fmt.Errorf("%w: datasource %q: want letters, digits and underscores", ErrRow, r.Datasource)
 	case n < 2 || r.JSON[0] != '{' || r.JSON[n-1] != '}':
 		return fmt.Errorf("%w for %s: not a JSON object", ErrRow, r.Datasource)
 	case bytes.IndexByte(r.JSON, '\n') >= 0:
 		return fmt.Errorf("%w for %s: holds a line feed: encode it on one line", ErrRow, r.Datasource)
-	case int64(n)+1 > o.opt.SegmentBytes:
-		return fmt.Errorf("%w for %s: %d bytes, a segment holds %d", ErrRow, r.Datasource, n, o.opt.SegmentBytes)
 	}
 	return nil
 }
 
 // admit decides, under the lock, whether rows may come in.
-func (o *Outbox) admit(rows []Row, size int64) error {
+func (o *Outbox) admit(rows []Row, size int64, invalid bool) error {
 	if o.closed {
 		return ErrClosed
 	}
 	if o.backlog > 0 && o.backlog+size > maxBacklog {
 		return fmt.Errorf("%w: %d bytes wait for the disk under %s", ErrUnavailable, o.backlog, o.dir)
 	}
+	used := o.disk + o.backlog
 	if Overflow(o.overflow.Load()) == DropOldest {
-		return nil // the committer makes room
+		if !invalid {
+			return nil // the committer makes room
+		}
+		used -= o.droppable()
 	}
 	limit := o.maxDisk.Load()
 	for i := range rows {
@@ -316,7 +342,7 @@ func (o *Outbox) admit(rows []Row, size int64) error {
 			break
 		}
 	}
-	if used := o.disk + o.backlog; used+size > limit {
+	if used+size > limit {
 		signal(o.sweep)
 		return fmt.Errorf("%w: %d bytes are used under %s, and such rows are taken up to %d: let deliveries catch up or raise max_disk", ErrFull, used, o.dir, limit)
 	}
@@ -348,6 +374,9 @@ func (o *Outbox) newQueue(name string) *queue {
 
 // nextName makes a segment's name, under the lock.
 func (q *queue) nextName() string {
+	if q.of != nil {
+		return q.of.nextName()
+	}
 	q.lastSeq = max(q.lastSeq+1, time.Now().UnixMicro())
 	return segmentName(q.lastSeq)
 }

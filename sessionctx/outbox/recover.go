@@ -53,7 +53,7 @@ func (o *Outbox) recoverQueue(q *queue) error {
 	if err != nil {
 		return err
 	}
-	var open []dirEntry
+	var open, invalid []dirEntry
 	var reasons []string
 	for _, e := range entries {
 		path := filepath.Join(q.dir, e.name)
@@ -72,6 +72,8 @@ func (o *Outbox) recoverQueue(q *queue) error {
 			}
 		case kindOpen:
 			open = append(open, e)
+		case kindInvalid:
+			invalid = append(invalid, e)
 		case kindSealed:
 			if err := o.checkHead(q, path); err != nil {
 				return err
@@ -83,6 +85,11 @@ func (o *Outbox) recoverQueue(q *queue) error {
 			o.disk += e.size
 		case kindReason:
 			reasons = append(reasons, name)
+		}
+	}
+	for _, e := range invalid {
+		if err := o.recoverInvalid(q, e); err != nil {
+			return err
 		}
 	}
 	o.recoverReasons(q, reasons)

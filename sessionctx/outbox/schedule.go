@@ -18,6 +18,10 @@ const (
 	// holdProbe is how often a wrong configuration is tried again.
 	holdProbe = time.Minute
 
+	// throttlesTold: a sink that throttles so often in a row is no longer in a
+	// hurry for a moment, but too slow for what comes.
+	throttlesTold = 10
+
 	// orderHold bounds how long Options.After holds a batch.
 	orderHold = 10 * time.Second
 
@@ -36,6 +40,7 @@ type delivery struct {
 	notBefore time.Time // of the next try
 	lastPass  time.Time // when a batch was accepted last
 	throttled bool      // notBefore is the sink's wish
+	throttles int       // such wishes in a row
 	byTurns   bool      // a suspect batch had the last turn
 	blamed    int       // rows buried by Blame since one was accepted
 	unordered bool      // a hold ran out: hold no more until the other moves

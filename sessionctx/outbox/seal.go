@@ -73,6 +73,9 @@ func (o *Outbox) sealOne(q *queue, s *segment) error {
 	if s.rows == 0 {
 		return existing(o.fs.Remove(path))
 	}
+	if q.of != nil {
+		return o.sealInvalid(q, s)
+	}
 	// The new name need not be durable: a crash that forgets it leaves an open
 	// segment with the same rows, which the next Open seals.
 	file := fileName(s.name, kindSealed, s.rows)

@@ -15,10 +15,15 @@ func (o *Outbox) settle(q *queue, s *segment, out Outcome) error {
 	switch out.Verdict {
 	case VerdictDelivered:
 		if out.Reason != nil && s.rows > 0 {
-			o.log.Warn("the sink did not take every row as it should: a copy is among the dead letters",
-				zap.String("dead_letter", q.letterID(s.name)), zap.Int("rows", s.rows),
-				zap.Int("quarantined", out.Quarantined), zap.Error(out.Reason))
-			return o.bury(q, s, LetterCopy, out.Reason)
+			if err := o.bury(q, s, LetterCopy, out.Reason); err != nil {
+				return err
+			}
+			if times, told := o.news(LetterCopy, q.name); told {
+				o.log.Warn("the sink did not take every row as it should: a copy is among the dead letters; look at what it says, mend the datasource, delete the copy",
+					zap.String("dead_letter", q.letterID(s.name)), zap.Int("rows", s.rows),
+					zap.Int("quarantined", out.Quarantined), zap.Int("times", times), zap.Error(out.Reason))
+			}
+			return nil
 		}
 		return o.unlink(q, s)
 	case VerdictSplit:
@@ -42,8 +47,10 @@ func (o *Outbox) buryLoud(q *queue, s *segment, kind string, why error) error {
 	if err := o.bury(q, s, kind, why); err != nil {
 		return err
 	}
-	o.log.Error("rows went to the dead letters", zap.String("dead_letter", q.letterID(s.name)),
-		zap.String("kind", kind), zap.Int("rows", s.rows), zap.Error(why))
+	if times, told := o.news(kind, q.name); told {
+		o.log.Error("rows went to the dead letters, where they are kept: see to the reason, then send them again or delete them", zap.String("dead_letter", q.letterID(s.name)),
+			zap.String("kind", kind), zap.Int("rows", s.rows), zap.Int("times", times), zap.Error(why))
+	}
 	return nil
 }
 
@@ -118,14 +125,5 @@ func (o *Outbox) writeSealed(q *queue, name string, rows [][]byte) (*segment, er
 		data = appendRecord(data, row)
 	}
 	s := &segment{name: name, file: fileName(name, kindSealed, len(rows)), rows: len(rows), size: int64(len(data))}
-	temp := filepath.Join(q.dir, fileName(name, kindTemp, 0))
-	_ = o.fs.Remove(temp)
-	if err := o.writeFile(temp, data); err != nil {
-		return nil, err
-	}
-	if err := o.fs.Rename(temp, filepath.Join(q.dir, s.file)); err != nil {
-		_ = o.fs.Remove(temp)
-		return nil, err
-	}
-	return s, nil
+	return s, o.placeFile(q, name, s.file, data)
 }

@@ -35,6 +35,9 @@ type DatasourceStats struct {
 	LastError   string        `json:"last_error,omitempty"` // while not ok
 }
 
+// Dir is the outbox's directory.
+func (o *Outbox) Dir() string { return o.dir }
+
 // Stats tells what is waiting. It reads no file.
 func (o *Outbox) Stats() Stats {
 	now := time.Now()
@@ -66,6 +69,9 @@ func (o *Outbox) Stats() Stats {
 		}
 		for _, l := range q.dead {
 			d.DeadRows += l.rows
+		}
+		if q.invalid != nil {
+			d.DeadRows += q.invalid.openRows // a letter to be
 		}
 		st.Rows += d.Rows
 		st.Oldest = max(st.Oldest, d.Oldest)
