@@ -88,7 +88,7 @@ func (rd *Reader) Read(q Request) sessionctx.Facts {
 	var f sessionctx.Facts
 	f.ClientIP = q.ClientIP.Unmap().WithZone("")
 	f.UserAgent = sessionctx.CleanText(field(h, "User-Agent"), maxUserAgent)
-	f.Language = st.language(field(h, "Accept-Language"))
+	f.Language = st.language(acceptLanguage(h))
 	f.Scheme = scheme(r, q.TrustedProxy)
 	f.Host = host(r, q.TrustedProxy, f.Scheme)
 	path := u.EscapedPath()
@@ -107,8 +107,7 @@ func (rd *Reader) Read(q Request) sessionctx.Facts {
 	f.DNT = field(h, "Dnt") == "1"
 
 	a := st.agent(f.UserAgent, h)
-	f.Device = a.device
-	f.Device.ConnectionType = connectionType(h)
+	f.Device = refine(a.device, h)
 	f.Bot.Score = score(r, q.TrustedProxy, &f, a)
 	return f
 }
