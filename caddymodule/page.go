@@ -60,7 +60,7 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, original *ur
 
 	e := h.app.engine()
 	defer e.release()
-	page := &pageAnswer{view: v, engine: e, errorRoute: inErrorRoute(r), request: r.Header}
+	page := &pageAnswer{view: v, engine: e, errorRoute: inErrorRoute(r), request: r}
 	return h.throughInjector(w, r, next, inject.Options{
 		Script:    page.script,
 		Nonce:     v.cspNonce,
@@ -238,7 +238,7 @@ type pageAnswer struct {
 	view       *view
 	engine     engine
 	errorRoute bool
-	request    http.Header
+	request    *http.Request
 }
 
 // script is called when the page is sure to get it.

@@ -94,7 +94,8 @@ func asksForPages(h http.Header) bool {
 // what an earlier one asked for. So what the answer asks for already stays, and
 // where it says nothing those that the request brought, which other pages of
 // the origin need. (Hints of images, like Width, can't be seen there.)
-func AskHints(request, answer http.Header, allowed bool) {
+func AskHints(r *http.Request, answer http.Header, allowed bool) {
+	request := r.Header
 	if !asksForPages(request) {
 		return
 	}
@@ -130,10 +131,11 @@ func AskHints(request, answer http.Header, allowed bool) {
 
 // Discards reports whether the browser throws this answer away unseen, because
 // it names hints that the request lacks (Critical-CH), and asks again with
-// them. Brave, which sends none, doesn't.
-func Discards(request, answer http.Header) bool {
-	critical := answer["Critical-Ch"]
-	if len(critical) == 0 || !asksForPages(request) {
+// them: it does so for whole pages that are got, not for forms that are posted.
+// Brave, which sends no such hints, doesn't.
+func Discards(r *http.Request, answer http.Header) bool {
+	critical, request := answer["Critical-Ch"], r.Header
+	if len(critical) == 0 || r.Method != http.MethodGet || !asksForPages(request) {
 		return false
 	}
 	brands := cut(field(request, "Sec-Ch-Ua"), maxBrands)
