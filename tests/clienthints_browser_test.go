@@ -15,13 +15,15 @@ import (
 	"github.com/firebuzz/caddy-sessionctx/tests/standin"
 )
 
-// hintedPage gives a sign of life and tells of it.
+// hintedPage gives a sign of life, but where the site is quiet, and tells its
+// session.
 const hintedPage = `<!doctype html><html><head><meta charset=utf-8><title>a page</title><link rel=icon href="data:,"></head><body>
 <a id=b href=/b.html>a link</a>
 <script>
 const session = __FIREBUZZ_SESSION_CONTEXT__.session;
 const post = (to, body) => fetch(to, {method: "POST", body: JSON.stringify({token: session.token, ...body})}).then(r => r.json());
-window.told = post("/client-api/v1/events/session/init").then(life => life.success ? session.sessionId : "no");
+window.told = location.hostname.startsWith("quiet") ? Promise.resolve(session.sessionId)
+	: post("/client-api/v1/events/session/init").then(life => life.success ? session.sessionId : "no");
 window.decide = analytics => post("/client-api/v1/consent/record", {purposes: {essential: true, analytics, marketing: false, functional: false}}).then(r => r.success);
 </script></body></html>`
 
@@ -74,8 +76,9 @@ func TestCriticalRetryInChromium(t *testing.T) {
 	t.Parallel()
 	tb := standin.New(t)
 	sites := map[string]string{
-		"script": "", "page": byPage, "cookieless": noCookie, "cookielesspage": noCookie + byPage,
-		"asking": asksAll, "askingpage": asksAll + byPage, "random": asksAll + byPage + "\t\tbefore_consent random\n", "silent": byPage + "\t\tclient_hints off\n",
+		"script": "", "page": byPage, "quiet": byPage, "cookieless": noCookie, "quietcookieless": noCookie + byPage,
+		"asking": asksAll, "quietasking": asksAll + byPage, "quietrandom": asksAll + byPage + "\t\tbefore_consent random\n",
+		"off": "\t\tclient_hints off\n",
 	}
 	origin := secureSites(t, tb, sites, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/" {
@@ -89,15 +92,27 @@ func TestCriticalRetryInChromium(t *testing.T) {
 			p := b.Page(t)
 			p.Open(origin(name) + "/")
 			first := browser.Eval[string](p, "told")
-			// Typed again: the session goes on by its cookie, and now the hint
-			// comes at once.
+			browser.Eval[bool](p, `document.getElementById("b").click(), true`)
+			var linked string
+			eventually(t, 30*time.Second, "the link's page shows", func() (err error) {
+				linked, err = browser.Try(p, chromedp.Evaluate[string](`location.pathname === "/b.html" && window.told || ""`, chromedp.EvalAwaitPromise))
+				if err == nil && linked == "" {
+					err = fmt.Errorf("it does not")
+				}
+				return err
+			})
+			// Without cookies the visitor key has to lead to one session only.
+			if goes := name != "quietrandom"; (linked == first) != goes {
+				t.Errorf("sessions %q, then by a link %q, want them equal: %v", first, linked, goes)
+			}
+			// Typed again: now the hint comes at once.
 			p.Open(origin(name) + "/")
 			second := browser.Eval[string](p, "told")
 			cookies := !strings.Contains(sites[name], asksAll) && !strings.Contains(sites[name], noCookie)
 			if first == "no" || first == "" || (first == second) != cookies {
 				t.Errorf("sessions %q and %q, want them equal: %v", first, second, cookies)
 			}
-			want := map[string]bool{first: true, second: true}
+			want := map[string]bool{first: true, linked: true, second: true}
 			eventually(t, 30*time.Second, "the rows", func() error {
 				var traffic []string
 				for _, r := range rowsOf(tb, "traffic_v1", name) {
@@ -114,10 +129,10 @@ func TestCriticalRetryInChromium(t *testing.T) {
 					}
 					sessions[id] = true
 				}
-				if len(traffic) < 3 || len(sessions) < len(want) {
+				if len(traffic) < 4 || len(sessions) < len(want) {
 					return fmt.Errorf("traffic %v, sessions %v", traffic, sessions)
 				}
-				if fmt.Sprint(traffic) != "[retried 0 navigate 1 navigate 1]" {
+				if fmt.Sprint(traffic) != "[retried 0 navigate 1 navigate 1 navigate 1]" {
 					t.Fatalf("traffic %v", traffic)
 				}
 				return nil
