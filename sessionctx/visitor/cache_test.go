@@ -9,9 +9,6 @@ import (
 	"time"
 )
 
-// flood is how many different agents the cache has to stand.
-const flood = 1_000_000
-
 // floodHeaders are headers of the longest keys, all different: n-th user agent
 // and language.
 func floodHeaders(n int) (userAgent string, h http.Header, language string) {
