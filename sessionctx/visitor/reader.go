@@ -42,9 +42,9 @@ type Reader struct {
 	// KeepParams are further query parameters to keep in URLs.
 	KeepParams []string
 	// CacheSize is how many user agents and how many languages are
-	// remembered at most. Zero means 4096: more than a busy site meets in an
-	// hour now that browsers send reduced user agents, and about 5 MB in
-	// 10,000 objects where a flood fills it with the longest.
+	// remembered at most. Zero means 4096: common are hundreds, now that
+	// browsers send reduced user agents, and a flood that fills it with the
+	// longest takes about 5 MB in 10,000 objects.
 	CacheSize int
 
 	once sync.Once
