@@ -68,6 +68,7 @@ func init() {
 //		client               on|off
 //		variable             <name>
 //		visit                script|page
+//		client_hints         on|off
 //		log_ids
 //		debug
 //	}
@@ -118,6 +119,7 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 		"client":               b.onOff(&hd.Client),
 		"variable":             b.text(&c.Variable),
 		"visit":                b.choice("visit", &c.Visit, "script", "page"),
+		"client_hints":         b.choice("client_hints", &c.ClientHints, "on", "off"),
 		"log_ids":              b.flag(&c.LogIDs),
 		"debug":                b.flag(&c.Debug),
 	}, "allow_origin", "own_hosts", "segment", "ab_test")

@@ -98,6 +98,10 @@ type Campaign struct {
 	// When a visit counts: at the first sign of life of the page's script
 	// (`script`, default), or with the page (`page`).
 	Visit string `json:"visit,omitempty"`
+	// Whether injected pages ask Chromium, by Accept-CH, for its full version
+	// and the speed of its network (`on`, default): only where consent is not
+	// required or was given. `off` asks for nothing.
+	ClientHints string `json:"client_hints,omitempty"`
 	// Also put session and campaign id into the access log.
 	LogIDs bool `json:"log_ids,omitempty"`
 	// Say in a response header why a page was or wasn't injected.
@@ -247,6 +251,9 @@ func (c *Campaign) values() (*sessionctx.Campaign, error) {
 		return nil, err
 	}
 	if _, err := choice("visit", c.Visit, "script", "page"); err != nil {
+		return nil, err
+	}
+	if _, err := choice("client_hints", c.ClientHints, "on", "off"); err != nil {
 		return nil, err
 	}
 	if c.Variable != "" && !variablePattern.MatchString(c.Variable) {

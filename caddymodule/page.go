@@ -60,7 +60,7 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, original *ur
 
 	e := h.app.engine()
 	defer e.release()
-	page := &pageAnswer{view: v, engine: e, errorRoute: inErrorRoute(r)}
+	page := &pageAnswer{view: v, engine: e, errorRoute: inErrorRoute(r), request: r}
 	return h.throughInjector(w, r, next, inject.Options{
 		Script:    page.script,
 		Nonce:     v.cspNonce,
@@ -238,6 +238,7 @@ type pageAnswer struct {
 	view       *view
 	engine     engine
 	errorRoute bool
+	request    *http.Request
 }
 
 // script is called when the page is sure to get it.
@@ -257,11 +258,14 @@ func (p *pageAnswer) script(dst []byte, nonce string) []byte {
 // onHeader sets the cookies that go with an injected page and keeps the
 // session's state, before the page's script can ask for it.
 func (p *pageAnswer) onHeader(header http.Header, injecting bool) {
+	retried := p.clientHints(header, injecting)
 	if !injecting {
 		return
 	}
 	v := p.view
-	setCookies(header, v.visit, v.ring, &v.facts, v.now)
+	if !retried {
+		setCookies(header, v.visit, v.ring, &v.facts, v.now)
+	}
 	v.keep(p.engine)
 }
 

@@ -74,11 +74,15 @@ const (
 	// PurposeSubresource is a page fetched by script (Sec-Fetch-Dest: empty
 	// and the like).
 	PurposeSubresource Purpose = "subresource"
+	// PurposeRetried is a page that the browser throws away unseen, since it
+	// asks for client hints that the request lacked (Critical-CH): the page is
+	// asked for again with them.
+	PurposeRetried Purpose = "retried"
 )
 
 // Speculative reports whether the page may never be looked at.
 func (p Purpose) Speculative() bool {
-	return p == PurposePrefetch || p == PurposePrerender
+	return p == PurposePrefetch || p == PurposePrerender || p == PurposeRetried
 }
 
 // Geo is where a visitor's address is. Empty fields are unknown.

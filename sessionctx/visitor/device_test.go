@@ -63,7 +63,7 @@ func TestDevice(t *testing.T) {
 		if c.browser == "" {
 			d.Browser, d.BrowserVersion = "", ""
 		}
-		want := sessionctx.Device{Type: c.typ, OS: c.os, Browser: c.browser, BrowserVersion: c.version, Mobile: c.typ == "mobile"}
+		want := sessionctx.Device{Type: c.typ, OS: c.os, Browser: c.browser, BrowserVersion: c.version, Mobile: c.typ == "mobile", ConnectionType: "unknown"}
 		if d != want {
 			t.Errorf("%s: %+v, want %+v", c.name, d, want)
 		}

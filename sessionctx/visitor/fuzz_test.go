@@ -3,14 +3,18 @@ package visitor
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/language"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 	"github.com/firebuzz/caddy-sessionctx/tests/geodb"
@@ -54,21 +58,36 @@ func checkFacts(tb testing.TB, f *sessionctx.Facts) {
 }
 
 func FuzzUserAgent(f *testing.F) {
-	f.Add(uaChromeWin, `"Windows"`, `"Google Chrome";v="131"`)
-	f.Add(uaInstagram, "", "")
-	f.Add(uaGooglebot, `"Android"`, `"Chromium"`)
-	f.Add("Version/Edg/Edge/Mini Chrome/.", "\"", `"Opera";v="`)
+	for _, a := range realAgents {
+		f.Add(a.ua, a.platform, a.mobile, a.brands, fullList, "4g")
+	}
+	f.Add(uaGooglebot, `"Android"`, "?1", `"Chromium"`, `"Chromium";v="`, "slow-2g")
+	f.Add("Version/Edg/Edge/Mini Chrome/.", "\"", "?", `"Opera";v="`, `"Google Chrome";v=".0.`, "5g")
 	var rd Reader
-	f.Fuzz(func(t *testing.T, ua, platform, brands string) {
-		facts := rd.Read(Request{HTTP: &http.Request{Method: "GET", URL: &url.URL{Path: "/"}, Header: http.Header{
-			"User-Agent": {ua}, "Sec-Ch-Ua-Platform": {platform}, "Sec-Ch-Ua": {brands},
-		}}})
+	f.Fuzz(func(t *testing.T, ua, platform, mobile, brands, versions, network string) {
+		r := &http.Request{Method: "GET", URL: &url.URL{Path: "/"}, Header: http.Header{
+			"User-Agent": {ua}, "Sec-Ch-Ua-Platform": {platform}, "Sec-Ch-Ua-Mobile": {mobile}, "Sec-Ch-Ua": {brands},
+			"Sec-Ch-Ua-Full-Version-List": {versions}, "Ect": {network}, "Sec-Fetch-Dest": {"document"},
+		}}
+		facts := rd.Read(Request{HTTP: r})
 		checkFacts(t, &facts)
+		if again := rd.Read(Request{HTTP: r}); again.Device != facts.Device {
+			t.Errorf("%+v, then %+v", facts.Device, again.Device)
+		}
+		// What the browser says is told to nobody.
+		answer := http.Header{"Critical-Ch": {"Sec-CH-UA-Model"}}
+		AskHints(r, answer, true)
+		Discards(r, answer)
+		for name := range strings.SplitSeq(answer.Get("Accept-Ch"), ", ") {
+			if name != "" && !slices.ContainsFunc(pageHints, func(h hint) bool { return h.name == name }) {
+				t.Errorf("asks for %q", name)
+			}
+		}
 	})
 }
 
 func FuzzAcceptLanguage(f *testing.F) {
-	for _, s := range []string{"de-DE,de;q=0.9", "*;q=0", "x-;q=1e-9,,;", "\xff", "en-US-u-ca-buddhist"} {
+	for _, s := range []string{"de-DE,de;q=0.9", "*;q=0", "x-;q=1e-9,,;", "\xff", "en-US-u-ca-buddhist", "zh-min-nan", "de_x_a", "sl-rozaj-1994"} {
 		f.Add(s)
 	}
 	var rd Reader
@@ -77,6 +96,18 @@ func FuzzAcceptLanguage(f *testing.F) {
 		tag := st.language(header)
 		if tag == "" || len(tag) > maxLanguageTag || strings.ContainsFunc(tag, func(r rune) bool { return r > 127 || !isAlnum(byte(r)) && r != '-' }) {
 			t.Errorf("%q", tag)
+		}
+		var unknown language.ValueError // well-formed all the same
+		if _, err := language.Parse(tag); err != nil && !errors.As(err, &unknown) {
+			t.Errorf("%q is no tag: %v", tag, err)
+		}
+		member := tag == defaultLanguage
+		for part := range strings.SplitSeq(header, ",") {
+			sent, _, _ := strings.Cut(part, ";")
+			member = member || strings.ReplaceAll(strings.TrimSpace(sent), "_", "-") == tag
+		}
+		if !member {
+			t.Errorf("%q is none of %q", tag, header)
 		}
 		if again := st.language(header); again != tag {
 			t.Errorf("%q, then %q", tag, again)

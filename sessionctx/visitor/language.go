@@ -1,6 +1,8 @@
 package visitor
 
 import (
+	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -16,6 +18,15 @@ const (
 	// maxLanguageTag leaves out tags with long private extensions.
 	maxLanguageTag = 35
 )
+
+// acceptLanguage is the header; several lines of it are one list.
+func acceptLanguage(h http.Header) string {
+	lines := h["Accept-Language"]
+	if len(lines) < 2 {
+		return field(h, "Accept-Language")
+	}
+	return strings.Join(lines, ",")
+}
 
 // language is the best language of an Accept-Language header, remembered by
 // the header as a whole: browsers send few different ones.
@@ -55,15 +66,18 @@ func bestLanguage(header string) string {
 	return best
 }
 
+// localePattern is a tag that scripts in the page take (a Unicode locale
+// identifier: language, script, region, variants, extensions). BCP 47 has more
+// forms (zh-min-nan, i-klingon, x-private), at which Intl throws; no browser
+// sends them.
+var localePattern = regexp.MustCompile(`^(?i:[a-z]{2,3}|[a-z]{5,8})` +
+	`(?i:[-_][a-z]{4})?(?i:[-_](?:[a-z]{2}|[0-9]{3}))?(?i:[-_](?:[a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*` +
+	`(?i:[-_][a-wyz0-9](?:[-_][a-z0-9]{2,8})+)*(?i:[-_]x(?:[-_][a-z0-9]{1,8})+)?$`)
+
 // knownLanguage reports whether tag is well-formed and its language exists.
 func knownLanguage(tag string) bool {
-	if tag == "" || tag == "*" || len(tag) > maxLanguageTag {
+	if len(tag) > maxLanguageTag || !localePattern.MatchString(tag) {
 		return false
-	}
-	for i := 0; i < len(tag); i++ {
-		if c := tag[i]; !isAlnum(c) && c != '-' && c != '_' {
-			return false
-		}
 	}
 	t, err := language.Parse(tag)
 	if _, wellFormed := err.(language.ValueError); err != nil && !wellFormed {
