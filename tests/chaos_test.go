@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -27,7 +26,7 @@ import (
 // repeats a run's decisions (not its timing).
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	kills, seed := 3, uint64(time.Now().UnixNano())
+	kills, seed := 4, uint64(time.Now().UnixNano())
 	for name, set := range map[string]func(uint64){
 		"CHAOS_KILLS": func(n uint64) { kills = int(n) },
 		"CHAOS_SEED":  func(n uint64) { seed = n },
@@ -42,6 +41,7 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("CHAOS_SEED=%d, %d kills", seed, kills)
 	x := newChaos(t, seed)
+	x.floods = min(kills/5, 8) // the stand-in keeps 32 MiB of each
 	stop := x.clients(6)
 	began := time.Now()
 	for i := range kills {
@@ -68,6 +68,8 @@ type chaos struct {
 	outbox string
 	ledger ledger
 	now    chaosConfig
+	floods int // how often the share may still be filled
+	kills  []time.Time
 }
 
 // chaosConfig is what reloads change.
@@ -78,7 +80,7 @@ type chaosConfig struct {
 
 func newChaos(t testing.TB, seed uint64) *chaos {
 	x := &chaos{t: t, rng: rand.New(rand.NewPCG(seed, 0))}
-	disk, err := smallDisk(t, "32m")
+	disk, err := smallDisk(t, "96m")
 	if err != nil {
 		t.Logf("without full disks, only full shares: %v", err)
 		disk = t.TempDir()
@@ -116,12 +118,17 @@ func (x *chaos) life() {
 	if x.rng.IntN(8) == 0 {
 		x.c.stop()
 	} else {
-		x.c.kill()
+		x.kill()
 	}
 	if x.rng.IntN(5) == 0 {
 		x.stillborn()
 	}
 	x.c.start()
+}
+
+func (x *chaos) kill() {
+	x.c.kill()
+	x.kills = append(x.kills, time.Now())
 }
 
 func (x *chaos) pause(ms int) { time.Sleep(time.Duration(x.rng.IntN(ms)) * time.Millisecond) }
@@ -142,19 +149,20 @@ func (x *chaos) event() {
 		x.reload(chaosConfig{
 			url:     []string{x.front.urls[0], x.front.urls[1], x.front.dead}[x.rng.IntN(3)],
 			token:   []string{standin.DefaultToken, standin.DefaultToken, "p.wrong"}[x.rng.IntN(3)],
-			maxDisk: []string{"2GiB", "64MiB", "4MiB"}[x.rng.IntN(3)],
+			maxDisk: []string{"2GiB", "64MiB", "32MiB"}[x.rng.IntN(3)],
 			minutes: 20 + x.rng.IntN(20),
 		})
 	case n < 9 && x.disk != "":
 		free := fillDisk(x.t, x.disk)
 		x.pause(600)
 		if x.rng.IntN(2) == 0 { // it may die of it, and start on a full disk
-			x.c.kill()
+			x.kill()
 			x.c.start()
 			x.pause(300)
 		}
 		free()
-	default:
+	case x.floods > 0:
+		x.floods--
 		x.fillShare()
 	}
 }
@@ -162,11 +170,11 @@ func (x *chaos) event() {
 // fillShare sends until max_disk is reached, with a sink that takes nothing.
 func (x *chaos) fillShare() {
 	small := x.good()
-	small.url, small.maxDisk = x.front.dead, "4MiB"
+	small.url, small.maxDisk = x.front.dead, "32MiB"
 	x.reload(small)
 	w := x.worker("flood", rand.New(rand.NewPCG(x.rng.Uint64(), 1)))
-	for range 60 {
-		if w.batch(60, strings.Repeat("x", 3500)) == "outbox_full" {
+	for range 300 {
+		if w.batch(60, strings.Repeat("x", 3500)) != "ok" {
 			break
 		}
 	}
@@ -182,7 +190,13 @@ func (x *chaos) reload(to chaosConfig) {
 	x.t.Helper()
 	x.now = to
 	x.c.write(x.caddyfile())
-	res, err := http.Post("http://"+x.c.admin+"/load", "text/caddyfile", bytes.NewBufferString(x.c.expand(x.caddyfile())))
+	req, err := http.NewRequest("POST", "http://"+x.c.admin+"/load", strings.NewReader(x.c.expand(x.caddyfile())))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "text/caddyfile")
+	req.Header.Set("Cache-Control", "must-revalidate") // also where nothing changed
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		x.t.Errorf("reload: %v", err)
 		return
@@ -204,6 +218,7 @@ func (x *chaos) stillborn() {
 	x.pause(1200)
 	_ = cmd.Process.Signal(syscall.SIGKILL)
 	_ = cmd.Wait()
+	x.kills = append(x.kills, time.Now())
 }
 
 // recover ends all trouble.

@@ -2,7 +2,6 @@ package tests
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,7 +16,7 @@ import (
 // room. Nothing that was acknowledged is lost.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
-	disk, err := smallDisk(t, "10m")
+	disk, err := smallDisk(t, "48m")
 	if err != nil {
 		t.Skipf("A FULL DISK WAS NOT TESTED, only a full share by the package's own tests: no small file system can be mounted: %v", err)
 	}
@@ -30,25 +29,25 @@ func TestDiskFull(t *testing.T) {
 	}
 	c := newCaddy(t)
 	writePage(t, c, "index.html", plainPage)
-	c.write(config("6MiB"))
+	c.write(config("32MiB"))
 	c.start()
 	v := newVisitor(t, c.site, desktop, false)
 	s := v.visit("/")
 	sent, acknowledged := 0, map[string]bool{}
 	// fill sends batches until the API refuses, and returns the route's code.
 	fill := func(until func() bool) string {
-		for range 200 {
+		for range 400 {
 			if until != nil && until() {
 				return "ok"
 			}
 			var events []any
 			var uuids []string
-			for range 20 {
+			for range 60 {
 				sent++
 				uuids = append(uuids, fmt.Sprint(sent))
 				events = append(events, map[string]any{
 					"event_id": "click", "event_type": "conversion", "event_uuid": fmt.Sprint(sent),
-					"metadata": map[string]any{"uuid": fmt.Sprint(sent), "pad": strings.Repeat("x", 3000)},
+					"metadata": map[string]any{"uuid": fmt.Sprint(sent), "pad": strings.Repeat("x", 3500)},
 				})
 			}
 			a := v.post("events/batch-track", map[string]any{"token": s.Session.Token, "events": events})
@@ -61,7 +60,13 @@ func TestDiskFull(t *testing.T) {
 			if a.status != 503 || len(a.body) != 0 || a.header.Get("Retry-After") == "" {
 				t.Fatalf("a batch for which there is no room got %d %q", a.status, a.body)
 			}
-			return v.post("events/track", with(events[0].(map[string]any), "token", s.Session.Token)).Code
+			// For a single one there may still be room.
+			for range 100 {
+				if a := v.post("events/track", with(events[0].(map[string]any), "token", s.Session.Token, "event_uuid", fmt.Sprint("single-", sent))); a.status != 200 {
+					return a.Code
+				}
+				sent++
+			}
 		}
 		t.Fatal("the API was never full")
 		return ""
@@ -72,13 +77,7 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("a page with %s: %d\n%s", when, res.StatusCode, body)
 		}
 	}
-	pagesLost := func() float64 {
-		sum := 0.0
-		for _, name := range []string{"caddy_session_context_page_rows_lost_total", `caddy_session_context_page_rows_lost_total{campaign="cmp_1"}`} {
-			sum += c.metric(name)
-		}
-		return sum
-	}
+	pagesLost := func() float64 { return c.metric("caddy_session_context_page_rows_lost_total") }
 
 	// Traffic stops first.
 	if code := fill(func() bool { page("the share nearly full"); return pagesLost() > 0 }); code != "ok" {
@@ -106,17 +105,9 @@ func TestDiskFull(t *testing.T) {
 	c.start()
 	page("a start on a full disk")
 
-	// Something else makes room: the API works again without anybody's help.
-	// (The sink does not, so that it isn't deliveries that did.)
+	// The sink works again, and all the rest follows by itself.
 	tb.Heal("traffic_v1")
-	eventually(t, 30*time.Second, "traffic makes room", func() error {
-		if n := len(mustGlob(t, filepath.Join(disk, "outbox/traffic_v1/*.sealed"))); n > 0 {
-			return fmt.Errorf("%d segments wait", n)
-		}
-		return nil
-	})
 	tb.Heal("events_v1")
-	c.reload(config("1GiB")) // ends the backoff
 	eventually(t, 30*time.Second, "an event is taken", func() error {
 		a := v.post("events/track", map[string]any{"token": s.Session.Token, "event_id": "a", "event_type": "system"})
 		if a.status != 200 {
@@ -128,10 +119,8 @@ func TestDiskFull(t *testing.T) {
 		rows, _ := tb.Distinct("events_v1")
 		missing := len(acknowledged)
 		for _, r := range rows {
-			uuid, _, _ := strings.Cut(strings.TrimPrefix(fmt.Sprint(r["metadata"]), `{"uuid":"`), `"`)
-			if _, after, found := strings.Cut(fmt.Sprint(r["metadata"]), `"uuid":"`); found {
-				uuid, _, _ = strings.Cut(after, `"`)
-			}
+			_, after, _ := strings.Cut(fmt.Sprint(r["metadata"]), `"uuid":"`)
+			uuid, _, _ := strings.Cut(after, `"`)
 			if acknowledged[uuid] {
 				missing--
 			}
@@ -144,16 +133,4 @@ func TestDiskFull(t *testing.T) {
 	if len(acknowledged) < 1000 {
 		t.Errorf("only %d events filled the disk", len(acknowledged))
 	}
-	if _, err := os.Stat(disk); err != nil {
-		t.Error(err)
-	}
-}
-
-func mustGlob(t testing.TB, pattern string) []string {
-	t.Helper()
-	list, err := filepath.Glob(pattern)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list
 }
