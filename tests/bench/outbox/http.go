@@ -49,11 +49,11 @@ func (b *bench) measureHTTP() error {
 	var static, durable []rig.Sample
 	var rates, cpus []float64
 	for range b.Rounds {
-		one, err := post(plain, b.Round, visitor.Token)
+		one, err := post(plain, b.Round, visitor)
 		if err != nil {
 			return err
 		}
-		two, err := post(full, b.Round, visitor.Token)
+		two, err := post(full, b.Round, visitor)
 		if err != nil {
 			return err
 		}
@@ -71,10 +71,10 @@ func (b *bench) measureHTTP() error {
 	fmt.Printf("| durable of static | %s | %s | |\n", rate.Text(2), used.Text(2))
 	b.bar("durable posts ≥ 0.45 of a static 200's requests/s", rate.Text(2), rate.Mid >= 0.45)
 	b.bar("CPU a durable post ≤ 2.2 of a static 200's", used.Text(2), used.Mid <= 2.2)
-	if err := b.measureLatency(full, visitor.Token, rig.MedianOf(durable, perSecond).Mid/2); err != nil {
+	if err := b.measureLatency(full, visitor, rig.MedianOf(durable, perSecond).Mid/2); err != nil {
 		return err
 	}
-	return b.profile(full, visitor.Token)
+	return b.profile(full, visitor)
 }
 
 func perSecond(s rig.Sample) float64 { return s.PerSecond }
@@ -83,14 +83,14 @@ func mallocs(s rig.Sample) float64   { return s.Mallocs }
 
 // measureLatency posts at half of the most, by the clock, and counts from when
 // a post was due.
-func (b *bench) measureLatency(full *rig.Server, token string, rate float64) error {
+func (b *bench) measureLatency(full *rig.Server, who rig.Visitor, rate float64) error {
 	var acks, syncs []time.Duration
 	for range b.Rounds {
 		disk, err := rawWrites(b.fresh("single"), recordSize, b.Round/2)
 		if err != nil {
 			return err
 		}
-		some, err := pace(full.Addr, connections, b.Round, rate, eventPosts(full, token))
+		some, err := pace(full.Addr, connections, b.Round, rate, eventPosts(full, who))
 		if err != nil {
 			return err
 		}
@@ -102,32 +102,32 @@ func (b *bench) measureLatency(full *rig.Server, token string, rate float64) err
 	return nil
 }
 
-// eventPosts are posts of an event each.
-func eventPosts(server *rig.Server, token string) func(conn, seq int, dst []byte) []byte {
+// eventPosts are posts of an event each, by a browser with its cookies.
+func eventPosts(server *rig.Server, who rig.Visitor) func(conn, seq int, dst []byte) []byte {
 	return func(conn, seq int, dst []byte) []byte {
 		body := fmt.Appendf(nil, `{"token":"%s","event_id":"click","event_type":"engagement","event_value":1,"page_url":"https://lp.example.com/","event_uuid":"%d-%d-%d"}`,
-			token, time.Now().UnixNano(), conn, seq)
-		dst = fmt.Appendf(dst, "POST /client-api/v1/events/track HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nContent-Type: application/json\r\nOrigin: http://%s\r\nContent-Length: %d\r\n\r\n",
-			server.Addr, rig.Agent, server.Addr, len(body))
+			who.Token, time.Now().UnixNano(), conn, seq)
+		dst = fmt.Appendf(dst, "POST /client-api/v1/events/track HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nContent-Type: application/json\r\nOrigin: http://%s\r\nCookie: %s\r\nContent-Length: %d\r\n\r\n",
+			server.Addr, rig.Agent, server.Addr, who.Cookies, len(body))
 		return append(dst, body...)
 	}
 }
 
 // post loads a server with events for a round.
-func post(server *rig.Server, round time.Duration, token string) (rig.Sample, error) {
+func post(server *rig.Server, round time.Duration, who rig.Visitor) (rig.Sample, error) {
 	return server.Measure(func() (int, time.Duration, error) {
 		began := time.Now()
-		n, err := load(server.Addr, connections, round, eventPosts(server, token))
+		n, err := load(server.Addr, connections, round, eventPosts(server, who))
 		return n, time.Since(began), err
 	})
 }
 
 // profile shows where the time of a durable post goes.
-func (b *bench) profile(full *rig.Server, token string) error {
+func (b *bench) profile(full *rig.Server, who rig.Visitor) error {
 	d := 5 * b.Round
 	loaded := make(chan error, 1)
 	go func() {
-		_, err := load(full.Addr, connections, d+time.Second, eventPosts(full, token))
+		_, err := load(full.Addr, connections, d+time.Second, eventPosts(full, who))
 		loaded <- err
 	}()
 	profile, err := rig.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", full.Admin, int(d.Seconds())))
