@@ -229,7 +229,7 @@ func TestStartsThatDoNotEnd(t *testing.T) {
 				opt := Options{SegmentRows: 4, SegmentBytes: 4000, Observer: w}
 				m := usedDisk(t, w, opt)
 				start := func(last int) {
-					first := m.ops
+					first := m.count()
 					power := true
 					m.failOn(func(string, string) error {
 						if m.ops-first > last || !power {
@@ -241,14 +241,14 @@ func TestStartsThatDoNotEnd(t *testing.T) {
 					opt.fs = m
 					o, err := Open("/q", opt)
 					if err != nil {
-						calls = max(calls, m.ops-first)
+						calls = max(calls, m.count()-first)
 						return
 					}
 					rows := []Row{row("traffic_v1", last), row("events_v1", 100+last)}
 					if o.Append(context.Background(), rows...) == nil {
 						w.promise(rows)
 					}
-					calls = max(calls, m.ops-first)
+					calls = max(calls, m.count()-first)
 					m.failOn(func(string, string) error { return errTest })
 					o.Close()
 				}

@@ -51,6 +51,13 @@ func (m *memFS) begin(op, path string) error {
 	return m.fail(op, path)
 }
 
+// count is how many operations there were.
+func (m *memFS) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ops
+}
+
 // failOn makes operations fail until it is called with nil.
 func (m *memFS) failOn(f func(op, path string) error) {
 	m.mu.Lock()
