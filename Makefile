@@ -83,7 +83,7 @@ bench-outbox:
 	@BENCH='$(filter-out .,$(BENCH))' go run ./tests/bench/outbox
 
 # Kills a Caddy again and again while clients, disk, sink and configuration do
-# their worst, and counts what is left: about 12 minutes. It prints a seed;
+# their worst, and counts what is left: about 8 minutes. It prints a seed;
 # CHAOS_SEED repeats a run's decisions, CHAOS_KILLS says how often.
 CHAOS_KILLS ?= 200
 chaos:
