@@ -1,7 +1,7 @@
 # make run    a demo on http://localhost:8080/ ; needs Go, nothing else
 # make test   everything that is checked; installs what the tests need
 # Both work from a fresh checkout. The other targets: setup, lint, build,
-# bench, bench-inject, fuzz.
+# bench, bench-inject, bench-outbox, chaos, fuzz.
 
 # Without three storage drivers that Caddy's modules bring and nobody uses
 # here, the binary is smaller and builds faster. Caddy works the same.
@@ -19,7 +19,7 @@ FUZZTIME ?= 30s
 # What is measured: make bench BENCH=Writer; make bench-inject BENCH=full
 BENCH ?= .
 
-.PHONY: run build setup test test-newest lint bench bench-inject fuzz bin/caddy
+.PHONY: run build setup test test-newest lint bench bench-inject bench-outbox chaos fuzz bin/caddy
 
 run: bin/caddy
 	@scripts/run.sh bin/caddy Caddyfile.example
@@ -76,6 +76,19 @@ bench:
 bench-inject:
 	@scripts/setup.sh bench >&2
 	@BENCH='$(filter-out .,$(BENCH))' go run ./tests/bench/inject
+
+# What taking a row for good costs, beside the disk and a static answer: about
+# 3 minutes. See docs/performance.md.
+bench-outbox:
+	@BENCH='$(filter-out .,$(BENCH))' go run ./tests/bench/outbox
+
+# Kills a Caddy again and again while clients, disk, sink and configuration do
+# their worst, and counts what is left: about 8 minutes. It prints a seed;
+# CHAOS_SEED repeats a run's decisions, CHAOS_KILLS says how often.
+CHAOS_KILLS ?= 200
+chaos:
+	CHAOS_KILLS='$(CHAOS_KILLS)' go test -count=1 -v -timeout 60m -run '^TestChaos$$' ./tests
+	go test -count=1 -run 'PowerCuts|EveryDiskCall|StartsThat' ./sessionctx/outbox -crashes 3000
 
 fuzz:
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -132,11 +132,13 @@ func (a *App) serveAPI(w http.ResponseWriter, r *http.Request, name string, site
 
 func (c *call) serve() (any, error) {
 	header := c.w.Header()
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
+	// Values of this answer's own, as Caddy's header directive may write into
+	// them. Whoever may read the answer may read it as a resource.
+	fixed := []string{"no-store", "nosniff", "same-origin"}
+	header["Cache-Control"] = fixed[0:1:1]
+	header["X-Content-Type-Options"] = fixed[1:2:2]
+	header["Cross-Origin-Resource-Policy"] = fixed[2:3:3]
 	header.Add("Vary", "Origin")
-	// Whoever may read the answer may read it as a resource.
-	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 	c.facts = c.app.facts(c.r, originalURL(c.r), nil, c.now)
 	if err := c.checkOrigin(); err != nil {
 		return nil, err
@@ -182,27 +184,30 @@ func (c *call) serve() (any, error) {
 	return c.route.serve(c)
 }
 
+func originDenied() error {
+	return refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API: name it with allow_origin")
+}
+
 // checkOrigin lets only this site's own pages and those of allowed origins
 // through, before anything is read, stored or set.
 func (c *call) checkOrigin() error {
-	denied := refuse(http.StatusForbidden, "origin_not_allowed", "this origin may not call the API: name it with allow_origin")
 	h := c.r.Header
 	site := h.Get("Sec-Fetch-Site")
 	if h.Get("Sec-Fetch-Mode") == "navigate" {
-		return denied
+		return originDenied()
 	}
 	origin := strings.ToLower(h.Get("Origin"))
 	switch {
 	case len(h.Values("Origin")) > 1:
-		return denied
+		return originDenied()
 	case len(h.Values("Origin")) == 0:
 		if site != "" && site != "same-origin" {
-			return denied
+			return originDenied()
 		}
 		c.sameOrigin = true
 	case origin == "null":
 		if site != "same-origin" {
-			return denied
+			return originDenied()
 		}
 		c.sameOrigin = true
 	case origin == c.facts.Origin():
@@ -210,7 +215,7 @@ func (c *call) checkOrigin() error {
 	case c.app.allowsOrigin(origin):
 		c.origin = origin
 	default:
-		return denied
+		return originDenied()
 	}
 	return nil
 }
@@ -266,7 +271,7 @@ func tooMany(wait time.Duration, text string) *refusal {
 
 // readBody reads and parses the JSON object that the client sent.
 func (c *call) readBody() error {
-	if ct := c.r.Header.Get("Content-Type"); ct != "" {
+	if ct := c.r.Header.Get("Content-Type"); ct != "" && ct != "application/json" {
 		media, params, err := mime.ParseMediaType(ct)
 		charset := strings.ToLower(params["charset"])
 		if err != nil || media != "application/json" && media != "text/plain" || charset != "" && charset != "utf-8" {
@@ -276,15 +281,17 @@ func (c *call) readBody() error {
 	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
 		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "the body may not have a Content-Encoding")
 	}
-	tooLarge := refuse(http.StatusRequestEntityTooLarge, "body_too_large", "body is longer than %d bytes", c.route.maxBody)
+	tooLarge := func() error {
+		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "body is longer than %d bytes", c.route.maxBody)
+	}
 	if c.r.ContentLength > c.route.maxBody {
-		return tooLarge
+		return tooLarge()
 	}
 	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, c.route.maxBody))
 	if err != nil {
 		var long *http.MaxBytesError
 		if errors.As(err, &long) {
-			return tooLarge
+			return tooLarge()
 		}
 		return refuse(http.StatusBadRequest, "incomplete_body", "the body could not be read to its end")
 	}

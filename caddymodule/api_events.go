@@ -32,11 +32,14 @@ func (c *call) trackEvent() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{
-		"event_sequence":      last,
-		"events_in_buffer":    0,
-		"flushed_to_tinybird": true,
-	}, nil
+	return tracked{Sequence: last, Flushed: true}, nil
+}
+
+// tracked answers one event.
+type tracked struct {
+	Sequence int64 `json:"event_sequence"`
+	Buffered int   `json:"events_in_buffer"`
+	Flushed  bool  `json:"flushed_to_tinybird"`
 }
 
 const (

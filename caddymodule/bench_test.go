@@ -166,7 +166,11 @@ func benchRequest(cookies string) *http.Request {
 }
 
 func serveBench(b *testing.B, h *Handler, upstream caddyhttp.Handler, w http.ResponseWriter, cookies string) {
-	r := benchRequest(cookies)
+	serveRequest(b, h, upstream, w, benchRequest(cookies))
+}
+
+// serveRequest hands a request to a handler as Caddy's server does.
+func serveRequest(b *testing.B, h *Handler, upstream caddyhttp.Handler, w http.ResponseWriter, r *http.Request) {
 	repl := caddy.NewReplacer()
 	ctx := context.WithValue(r.Context(), caddy.ReplacerCtxKey, repl)
 	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{

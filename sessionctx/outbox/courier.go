@@ -83,7 +83,12 @@ func (o *Outbox) courier(q *queue) {
 		o.mu.Lock()
 		sink.users--
 		sink.releaseIfUnused()
+		replaced := sink.replaced
 		o.mu.Unlock()
+		if replaced && outcome.Verdict.again() {
+			o.release(q, s) // that tells nothing of the sink in its place
+			continue
+		}
 		o.conclude(q, s, outcome)
 	}
 }

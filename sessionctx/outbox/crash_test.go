@@ -17,59 +17,8 @@ var crashes = flag.Int("crashes", 300, "runs of the power cut simulation")
 
 func rng(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 7)) }
 
-// world is what stands outside of the outbox: who was promised what, and what
-// the sink has.
-type world struct {
-	mu        sync.Mutex
-	r         *rand.Rand
-	promised  map[string]bool
-	delivered map[string]int
-	bodies    map[string]string // batch name → body at its first try
-	regrouped []string
-	kind      bool // answer well from now on
-}
-
-func (w *world) Deliver(_ context.Context, b Batch) Outcome {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	id := b.Datasource + "/" + b.Name
-	if first, ok := w.bodies[id]; ok && first != string(b.Body) {
-		w.regrouped = append(w.regrouped, fmt.Sprintf("%s:\n%sthen\n%s", id, first, b.Body))
-	}
-	w.bodies[id] = string(b.Body)
-	take := func() {
-		for _, l := range lines(b.Body) {
-			w.delivered[l]++
-		}
-	}
-	if w.kind {
-		take()
-		return Delivered(0, nil)
-	}
-	switch w.r.IntN(10) {
-	case 0:
-		return Retry(0, errTest)
-	case 1:
-		take() // written, and the answer lost
-		return Retry(0, errTest)
-	case 2:
-		return Split(errTest)
-	case 3:
-		return Blame(errTest)
-	case 4:
-		return DeadLetter(errTest)
-	case 5:
-		take()
-		return Delivered(1, errTest)
-	case 6:
-		return Throttle(time.Second, errTest)
-	}
-	take()
-	return Delivered(0, nil)
-}
-
-// Power cuts at random points, on a disk that also fails now and then: what was
-// acknowledged is delivered, or among the dead letters, or still there; and a
+// Power cuts at random points, on a disk that also fails now and then, while an
+// operator changes the sink and the limits: the law holds (see world), and a
 // batch that was sent before a cut has the same bytes after it.
 func TestPowerCutsLoseNothingAcknowledged(t *testing.T) {
 	runs := *crashes
@@ -88,62 +37,27 @@ func TestPowerCutsLoseNothingAcknowledged(t *testing.T) {
 
 func powerCut(t *testing.T, seed uint64) {
 	r := rng(seed)
-	w := &world{r: rng(seed + 1e6), promised: map[string]bool{}, delivered: map[string]int{}, bodies: map[string]string{}}
-	opt := Options{SegmentRows: 3 + r.IntN(10), SegmentBytes: 4000, After: map[string]string{"events_v1": "session_v1"}, CloseGrace: time.Second}
+	w := newWorld(seed)
+	opt := Options{
+		SegmentRows: 3 + r.IntN(10), SegmentBytes: 4000, CloseGrace: time.Second, Observer: w,
+		After: map[string]string{"events_v1": "session_v1"}, LowPriority: []string{"traffic_v1"},
+	}
 	m := newMemFS()
 	next := 0
 	for range 3 { // lives, each ended by a cut
-		var cutAt int
-		faults := r.IntN(3) == 0
-		fr := rng(seed*31 + uint64(next))
-		power := true
-		cutAt = m.ops + 5 + r.IntN(200)
-		m.failOn(func(op, _ string) error {
-			if m.ops > cutAt || !power {
-				power = false
-				return errors.New("no power")
-			}
-			if faults && fr.IntN(25) == 0 && op != "read" && op != "readdir" {
-				return errors.New("bad sector")
-			}
-			return nil
-		})
+		m.failOn(badDay(m, r, seed*31+uint64(next)))
 		opt.fs = m
+		opt.MaxDisk, opt.Overflow = someLimits(r)
 		o, err := Open("/q", opt)
 		if err == nil {
 			o.SetSink(w)
-			var all sync.WaitGroup
-			for range 4 {
-				base := next
-				next += 1000
-				pause := time.Duration(r.IntN(300)) * time.Millisecond
-				all.Go(func() {
-					for i := range 25 {
-						rows := []Row{row("events_v1", base+i)}
-						if i%4 == 0 {
-							rows = append(rows, row("session_v1", base+i), row("events_v1", base+500+i))
-						}
-						if o.Append(context.Background(), rows...) == nil {
-							w.mu.Lock()
-							for _, r := range rows {
-								w.promised[string(r.JSON)] = true
-							}
-							w.mu.Unlock()
-						}
-						time.Sleep(pause)
-					}
-				})
-			}
-			all.Wait()
-			time.Sleep(time.Duration(r.IntN(20)) * time.Second)
-			synctest.Wait()
+			live(o, w, r, &next)
 		}
-		killed := r.IntN(3) == 0
 		cut := m
-		if !killed {
+		if r.IntN(3) > 0 { // else the process ends, not the machine
 			cut = m.crash(r)
 		}
-		if o != nil && err == nil {
+		if err == nil {
 			m.failOn(func(string, string) error { return errors.New("no power") })
 			o.Close()
 		}
@@ -151,48 +65,107 @@ func powerCut(t *testing.T, seed uint64) {
 		time.Sleep(time.Millisecond) // names come from the clock, and no start is that fast
 	}
 
-	w.mu.Lock()
-	w.kind = true
-	w.mu.Unlock()
-	opt.fs = m
+	w.soothe()
+	opt.fs, opt.Overflow, opt.MaxDisk = m, Refuse, 0
 	o, err := Open("/q", opt)
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.check(t, o)
 	o.SetSink(w)
 	time.Sleep(3 * time.Hour)
 	synctest.Wait()
-	kept := map[string]bool{}
-	for _, l := range o.DeadLetters() {
-		text, err := o.ReadDeadLetter(l.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, line := range lines(text) {
-			kept[line] = true
-		}
-	}
 	if st := o.Stats(); st.Rows != 0 {
 		t.Errorf("still there after hours of a kind sink: %+v", st)
 	}
-	w.mu.Lock()
-	lost := 0
-	for row := range w.promised {
-		if w.delivered[row] == 0 && !kept[row] {
-			lost++
-			t.Errorf("lost: %s", row)
-		}
-	}
-	if len(w.regrouped) > 0 {
-		t.Errorf("other bytes under the same name: %s", strings.Join(w.regrouped, ", "))
-	}
-	w.mu.Unlock()
+	w.check(t, o)
 	mustClose(t, o)
 	for path := range m.files {
 		if strings.HasSuffix(path, ".tmp") || strings.HasSuffix(path, ".open") {
 			t.Errorf("left over: %s", path)
 		}
 	}
+}
+
+// badDay is a disk that loses its power at some call, and on some days has bad
+// sectors before.
+func badDay(m *memFS, r *rand.Rand, seed uint64) func(op, path string) error {
+	cutAt := m.ops + 5 + r.IntN(400)
+	if r.IntN(4) == 0 { // soon, while the outbox is being opened and made
+		cutAt = m.ops + 1 + r.IntN(20)
+	}
+	faults := r.IntN(3) == 0
+	fr := rng(seed)
+	power := true
+	return func(op, _ string) error {
+		if m.ops > cutAt || !power {
+			power = false
+			return errors.New("no power")
+		}
+		if faults && fr.IntN(25) == 0 && op != "read" && op != "readdir" {
+			return errors.New("bad sector")
+		}
+		return nil
+	}
+}
+
+// someLimits are an operator's, now and then too small for what comes.
+func someLimits(r *rand.Rand) (maxDisk int64, overflow Overflow) {
+	if r.IntN(2) == 0 {
+		return 0, Refuse
+	}
+	return 4000 + r.Int64N(8000), Overflow(r.IntN(2))
+}
+
+// live is what happens until the cut: four producers, pages that wait for
+// nothing, and an operator who reloads, flushes and looks after dead letters.
+func live(o *Outbox, w *world, r *rand.Rand, next *int) {
+	var all sync.WaitGroup
+	for range 4 {
+		base := *next
+		*next += 1000
+		pause := time.Duration(r.IntN(300)) * time.Millisecond
+		all.Go(func() {
+			for i := range 25 {
+				rows := []Row{row("events_v1", base+i)}
+				if i%4 == 0 {
+					rows = append(rows, row("session_v1", base+i), row("events_v1", base+500+i))
+				}
+				if o.Append(context.Background(), rows...) == nil {
+					w.promise(rows)
+				}
+				if i%5 == 0 {
+					_ = o.Add(row("traffic_v1", base+i))
+				}
+				time.Sleep(pause)
+			}
+		})
+	}
+	steps := rng(r.Uint64())
+	all.Go(func() {
+		for range steps.IntN(8) {
+			time.Sleep(time.Duration(steps.IntN(2000)) * time.Millisecond)
+			switch steps.IntN(6) {
+			case 0:
+				o.SetSink(nil)
+			case 1, 2:
+				o.SetSink(w)
+			case 3:
+				_ = o.SetLimits(someLimits(steps))
+			case 4:
+				_ = o.Flush(context.Background())
+			case 5:
+				w.tidy(o)
+			}
+		}
+		o.SetSink(w)
+	})
+	all.Wait()
+	time.Sleep(time.Duration(r.IntN(20)) * time.Second)
+	if r.IntN(4) == 0 {
+		time.Sleep(time.Hour)
+	}
+	synctest.Wait()
 }
 
 // A power cut at every step of a split leaves either the whole or both halves.
@@ -239,6 +212,62 @@ func TestSplitIsAllOrNothing(t *testing.T) {
 			})
 			if step > 100 {
 				t.Fatal("the split never ends")
+			}
+		}
+	}
+}
+
+// A process that ends at any call of its start, and a power cut at any call of
+// the next one's: names that nobody has synced yet are not built upon.
+func TestStartsThatDoNotEnd(t *testing.T) {
+	calls := 0
+	for kill := 0; kill <= calls; kill++ {
+		for cut := 0; cut <= calls; cut++ {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(1)
+				w.soothe()
+				opt := Options{SegmentRows: 4, SegmentBytes: 4000, Observer: w}
+				m := usedDisk(t, w, opt)
+				start := func(last int) {
+					first := m.count()
+					power := true
+					m.failOn(func(string, string) error {
+						if m.ops-first > last || !power {
+							power = false
+							return errTest
+						}
+						return nil
+					})
+					opt.fs = m
+					o, err := Open("/q", opt)
+					if err != nil {
+						calls = max(calls, m.count()-first)
+						return
+					}
+					rows := []Row{row("traffic_v1", last), row("events_v1", 100+last)}
+					if o.Append(context.Background(), rows...) == nil {
+						w.promise(rows)
+					}
+					calls = max(calls, m.count()-first)
+					m.failOn(func(string, string) error { return errTest })
+					o.Close()
+				}
+				start(kill)
+				m.kill()
+				time.Sleep(time.Millisecond)
+				start(cut)
+				m = m.crash(rng(uint64(kill*1000 + cut)))
+				time.Sleep(time.Millisecond)
+				opt.fs = m
+				o, err := Open("/q", opt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer o.Close()
+				w.check(t, o)
+			})
+			if t.Failed() {
+				t.Fatalf("killed at call %d, power cut at call %d of %d", kill, cut, calls)
 			}
 		}
 	}

@@ -499,3 +499,26 @@ func TestSinkSwapReleasesTheOldOneAfterItsLastDelivery(t *testing.T) {
 		mustClose(t, o)
 	})
 }
+
+// What a sink answers after it was replaced delays nothing: a token that was
+// mended while a request with the old one was under way is used at once.
+func TestAReplacedSinksAnswerDoesNotHoldTheNext(t *testing.T) {
+	for name, late := range map[string]Outcome{"hold": Hold(errTest), "retry": Retry(time.Hour, errTest), "throttle": Throttle(time.Hour, errTest)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := mustOpen(t, newMemFS(), Options{})
+				defer o.Close()
+				appendRows(t, o, "events_v1", 0, 3)
+				o.SetSink(&recorder{answer: func(Batch) Outcome { time.Sleep(5 * time.Second); return late }})
+				time.Sleep(3 * time.Second)
+				r := &recorder{}
+				o.SetSink(r)
+				time.Sleep(4 * time.Second)
+				synctest.Wait()
+				if r.count() != 1 || o.Stats().Rows != 0 || o.Stats().Datasources["events_v1"].State != StateOK {
+					t.Errorf("%d tries, %+v", r.count(), o.Stats())
+				}
+			})
+		})
+	}
+}

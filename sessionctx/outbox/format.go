@@ -11,32 +11,13 @@ import (
 	"time"
 )
 
-// The format on disk, version 1.
-//
-// A datasource's directory holds, told apart by their names:
-//
-//	N.open          the segment that is being written, one at most
-//	N.invalid       the same for rows that no sink is to get: a dead letter to be
-//	N.ROWS.sealed   one request body each, sent in the order of their names
-//	N.ROWS.dead     dead letters: a segment out of the queue, or damaged lines
-//	N.reason        why N is dead: {"kind":…,"reason":…,"at":…}
-//	*.tmp           half written, removed at open
-//
-// N is 16 digits, the microsecond of the segment's birth made strictly rising,
-// and a letter for each halving: "a" is the older half, "b" the younger. While
-// a sealed segment stands, its halves (names that begin with its name) are not
-// valid and are removed at open: they are sent only after it is gone.
-//
-// A segment is text. The first line is the header:
+// The format on disk, version 1, is described in docs/outbox.md: file names,
+// the header line, a line a row, and what a start does with what it finds. In
+// short:
 //
 //	session-outbox/1 CRC {"datasource":"events_v1","sequence":N,"created":"…"}
-//
-// with the CRC over all of the line but itself and the space after it. Each
-// further line is a row:
-//
 //	CRC SP JSON LF
 //
-// with the CRC over the JSON. CRC is CRC-32C in eight lower-case hex digits.
 // JSON holds no LF, so damage costs the line that it hit, and the next LF is a
 // new start. Every later version keeps the form of the header line, so that a
 // program can tell "newer than me" from "damaged".

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -183,4 +184,33 @@ func FuzzRecover(f *testing.F) {
 		}
 		mustClose(t, again)
 	})
+}
+
+// The example in the documentation is a segment.
+func TestDocumentedSegmentIsOne(t *testing.T) {
+	text, err := os.ReadFile("../../docs/outbox.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "    "+formatMagic)
+	example, _, _ := strings.Cut(after, "\n\n")
+	data := formatMagic + strings.ReplaceAll(example, "\n    ", "\n") + "\n"
+	found, err := scanSegment([]byte(data))
+	if err != nil || len(found.rows) != 2 || len(found.damaged) > 0 || found.header.Datasource != "events_v1" {
+		t.Errorf("%+v, %v; it should be\n%s", found, err, segmentText("events_v1", "1790000000000000", found))
+	}
+}
+
+// segmentText is a segment with the rows that were meant.
+func segmentText(ds, name string, s scan) []byte {
+	data := headerFor(ds, name)
+	for _, row := range s.rows {
+		data = appendRecord(data, row)
+	}
+	for _, d := range s.damaged {
+		if len(d.line) > 9 && d.line[8] == ' ' {
+			data = appendRecord(data, d.line[9:])
+		}
+	}
+	return data
 }

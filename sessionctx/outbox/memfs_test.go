@@ -29,6 +29,7 @@ type memNode struct {
 	live, synced []byte
 	lostFrom     int // bytes that a failed sync dropped: a later one won't write them
 	lostTo       int
+	uncut        []byte // before a truncation that is not yet synced
 }
 
 type nameChange struct {
@@ -48,6 +49,13 @@ func (m *memFS) begin(op, path string) error {
 		return nil
 	}
 	return m.fail(op, path)
+}
+
+// count is how many operations there were.
+func (m *memFS) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ops
 }
 
 // failOn makes operations fail until it is called with nil.
@@ -212,6 +220,9 @@ func (m *memFS) settleNames(dir string, which func() bool) {
 func (m *memFS) Lock(dir string) (io.Closer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.begin("lock", dir); err != nil {
+		return nil, err
+	}
 	if m.locked {
 		return nil, ErrLocked
 	}
@@ -232,7 +243,8 @@ func (m *memFS) kill() *memFS {
 }
 
 // crash is what a power cut leaves: any of the unsynced changes of names, of
-// each file's unsynced bytes a prefix, or zeros.
+// each file's unsynced bytes a prefix, or zeros, and of an unsynced truncation
+// either side.
 func (m *memFS) crash(r *rand.Rand) *memFS {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -247,9 +259,12 @@ func (m *memFS) crash(r *rand.Rand) *memFS {
 		if !m.kept[filepath.Dir(path)] {
 			continue
 		}
-		data := bytes.Clone(n.synced)
-		if len(n.live) > len(data) && bytes.HasPrefix(n.live, data) {
-			data = append(data, n.live[len(data):len(data)+r.IntN(len(n.live)-len(data)+1)]...)
+		data, live := bytes.Clone(n.synced), n.live
+		if n.uncut != nil && r.IntN(2) == 0 {
+			live = n.uncut
+		}
+		if len(live) > len(data) && bytes.HasPrefix(live, data) {
+			data = append(data, live[len(data):len(data)+r.IntN(len(live)-len(data)+1)]...)
 			if r.IntN(4) == 0 { // the size was written, the data was not
 				clear(data[len(n.synced):])
 			}
@@ -289,6 +304,7 @@ func (f *memFile) Sync() error {
 }
 
 func (n *memNode) sync() {
+	n.uncut = nil
 	n.synced = bytes.Clone(n.live)
 	if to := min(n.lostTo, len(n.synced)); to > n.lostFrom {
 		clear(n.synced[n.lostFrom:to])
@@ -301,7 +317,10 @@ func (f *memFile) Truncate(size int64) error {
 	if err := f.m.begin("truncate", f.path); err != nil {
 		return err
 	}
-	f.n.live = f.n.live[:size]
+	if f.n.uncut == nil {
+		f.n.uncut = f.n.live
+	}
+	f.n.live = bytes.Clone(f.n.live[:size])
 	return nil
 }
 

@@ -172,13 +172,19 @@ func (o *Outbox) recoverOpen(q *queue, e dirEntry) error {
 		o.cut += int64(cut)
 		o.log.Info("cut a torn write off an outbox segment", zap.String("file", path), zap.Int("bytes", cut))
 	}
-	if err := o.buryDamaged(q, s.name, found.damaged); err != nil {
-		return err
-	}
-	if s.rows == 0 {
+	err = o.buryDamaged(q, s.name, found.damaged)
+	switch {
+	case full(err):
+		// Deliveries make room. The damaged lines stay in the file until it is
+		// sent itself, see load.
+		err = o.sealInPlace(q, s, path)
+	case err != nil:
+	case s.rows == 0:
 		return o.fs.Remove(path)
+	default:
+		s, err = o.sealFound(q, s, path, found.rows)
 	}
-	if s, err = o.sealFound(q, s, path, found.rows); err != nil {
+	if err != nil {
 		return err
 	}
 	q.insert(s)
@@ -200,14 +206,24 @@ func (o *Outbox) sealFound(q *queue, s *segment, path string, rows [][]byte) (*s
 		}
 		return copied, o.fs.Remove(path)
 	}
-	if !errors.Is(err, syscall.ENOSPC) {
+	if !full(err) {
 		return nil, err
 	}
+	return s, o.sealInPlace(q, s, path)
+}
+
+// sealInPlace makes the open segment's file the sealed one, without its tail.
+func (o *Outbox) sealInPlace(q *queue, s *segment, path string) error {
 	if err := o.fs.Truncate(path, s.size); err != nil {
-		return nil, err
+		return err
 	}
 	s.file = fileName(s.name, kindSealed, s.rows)
-	return s, o.fs.Rename(path, filepath.Join(q.dir, s.file))
+	return o.fs.Rename(path, filepath.Join(q.dir, s.file))
+}
+
+// full tells whether the disk, or the user's share of it, has no room.
+func full(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // load reads a sealed segment's rows, which are good until the next one is

@@ -50,6 +50,11 @@ const (
 	VerdictHold
 )
 
+// again tells whether the same batch is to be sent again, sooner or later.
+func (v Verdict) again() bool {
+	return v == VerdictRetry || v == VerdictThrottle || v == VerdictHold
+}
+
 // Outcome is a sink's answer. Make one with the functions below.
 type Outcome struct {
 	Verdict Verdict

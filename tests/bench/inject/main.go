@@ -86,7 +86,7 @@ func run() (err error) {
 	if to := os.Getenv("BENCH_PROFILE"); to != "" {
 		return b.profile(to, list[0])
 	}
-	r := report{setting: b.Setting, began: time.Now(), load: loadAverage()}
+	r := report{setting: b.Setting, began: time.Now(), load: rig.LoadAverage()}
 	for _, p := range list {
 		measured, err := b.measure(p)
 		if err != nil {

@@ -3,10 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -36,9 +33,7 @@ type table struct {
 // write prints the report as Markdown.
 func (r report) write(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %s, %d cores, %s; Caddy %s, nginx %s; %d rounds of %v, took %v; load average %s before, %s after.\n",
-		r.began.Format("2006-01-02"), cpuModel(), runtime.NumCPU(), runtime.Version(), caddyVersion(), nginxVersion(),
-		r.setting.Rounds, r.setting.Round, time.Since(r.began).Round(time.Second), r.load, loadAverage())
+	fmt.Fprintf(&b, "%s; nginx %s; %d rounds of %v.\n", rig.Machine(r.began, r.load), nginxVersion(), r.setting.Rounds, r.setting.Round)
 	for _, t := range r.tables {
 		t.write(&b)
 	}
@@ -106,23 +101,6 @@ func (t table) writeBars(b *strings.Builder) {
 	}
 }
 
-// cpuModel is what the machine calls its processor.
-func cpuModel() string {
-	b, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(b)) {
-		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return runtime.GOARCH
-}
-
-func loadAverage() string {
-	b, _ := os.ReadFile("/proc/loadavg")
-	first, _, _ := strings.Cut(string(b), " ")
-	return first
-}
-
 func nginxVersion() string {
 	nginx, err := tool("nginx")
 	if err != nil {
@@ -131,16 +109,4 @@ func nginxVersion() string {
 	out, _ := exec.Command(nginx, "-v").CombinedOutput()
 	_, version, _ := strings.Cut(strings.TrimSpace(string(out)), "/")
 	return version
-}
-
-// caddyVersion is that in go.mod, which this program is built with too.
-func caddyVersion() string {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "github.com/caddyserver/caddy/v2").Output()
-	if err != nil {
-		if info, ok := debug.ReadBuildInfo(); ok {
-			return info.Main.Version
-		}
-		return "?"
-	}
-	return strings.TrimSpace(string(out))
 }
