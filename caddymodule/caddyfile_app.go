@@ -31,6 +31,12 @@ func init() {
 //			reread   <duration>
 //		}
 //		geo       <module> …
+//		bots {
+//			verify            on|off
+//			resolver          <host:port>
+//			datacenters       <file>
+//			corporate_proxies <file>
+//		}
 //		click_ids        add|replace <name...> | none
 //		ignore_referrers add|replace <domain...> | none
 //		url_params       keep <name...>
@@ -68,6 +74,10 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			raw, err := guest(d, "session_context.geo", "source")
 			app.GeoRaw = append(app.GeoRaw, raw)
 			return err
+		},
+		"bots": func() error {
+			app.Bots = &Bots{}
+			return parseBots(d, app.Bots)
 		},
 		"click_ids":        b.names(&app.ClickIDs, check),
 		"ignore_referrers": b.names(&app.IgnoreReferrers, check),

@@ -10,6 +10,7 @@ import (
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/inject"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
 )
 
 // metrics are the module's figures. They are global to the process: Caddy
@@ -30,6 +31,7 @@ type metrics struct {
 	abRatio    *prometheus.GaugeVec
 
 	keyRingFails prometheus.Counter
+	crawlers     *prometheus.CounterVec
 
 	committed   prometheus.Counter
 	commitTime  prometheus.Histogram
@@ -70,6 +72,8 @@ func newMetrics() *metrics {
 
 		keyRingFails: counter("key_ring_errors_total", "Attempts to read, make, rotate or prune the key ring that failed."),
 
+		crawlers: counters("crawler_verifications_total", "Addresses that claim to be a crawler's, by what DNS says: verified, refuted, lookup_failed, queue_full.", "outcome"),
+
 		committed: counter("outbox_committed_rows_total", "Rows made durable."),
 		commitTime: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    metricsPrefix + "outbox_commit_seconds",
@@ -96,7 +100,7 @@ func registerMetrics(ctx caddy.Context) *metrics {
 		return m
 	}
 	for _, c := range []prometheus.Collector{
-		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.committed, m.commitTime,
+		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.crawlers, m.committed, m.commitTime,
 		m.delivered, m.quarantined, m.retried, m.dead, m.dropped, m.failing,
 	} {
 		var already prometheus.AlreadyRegisteredError
@@ -109,6 +113,10 @@ func registerMetrics(ctx caddy.Context) *metrics {
 
 func (m *metrics) page(campaign string, outcome inject.Reason) {
 	m.pages.WithLabelValues(campaign, string(outcome)).Inc()
+}
+
+func (m *metrics) verified(v visitor.Verification) {
+	m.crawlers.WithLabelValues(string(v)).Inc()
 }
 
 // The methods of outbox.Observer.
