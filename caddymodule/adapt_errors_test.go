@@ -404,7 +404,37 @@ ab_test hero {
 }
 
 var globalMistakes = []mistake{
-	{"an unknown option", "storage redis", "unknown option 'storage' in session_context: known are click_ids, eu_includes, geo, heap_reserve, ignore_referrers, keys, outbox, sink, store, url_params, at Caddyfile:3"},
+	{"an unknown option", "storage redis", "unknown option 'storage' in session_context: known are bots, click_ids, eu_includes, geo, heap_reserve, ignore_referrers, keys, outbox, sink, store, url_params, at Caddyfile:3"},
+	{"an unknown option in bots", `bots {
+	block on
+}`, "unknown option 'block' in bots: known are corporate_proxies, datacenters, resolver, verify, at Caddyfile:4"},
+	{"an argument of bots", `bots on {
+}`, "bots has one argument too many: 'on', at Caddyfile:3"},
+	{"bots twice", `bots {
+}
+bots {
+}`, "bots stands twice in session_context, first in line 3: keep one, at Caddyfile:5"},
+	{"verify neither on nor off", `bots {
+	verify yes
+}`, "verify 'yes' is neither on nor off, at Caddyfile:4"},
+	{"a resolver without a port", `bots {
+	resolver 1.1.1.1
+}`, `resolver "1.1.1.1" has no port: write 1.1.1.1:53, at Caddyfile:4`},
+	{"a resolver by IPv6 without a port", `bots {
+	resolver 2001:db8::53
+}`, `resolver "2001:db8::53" has no port: write [2001:db8::53]:53, at Caddyfile:4`},
+	{"a resolver that is a URL", `bots {
+	resolver https://dns.example.com/dns-query
+}`, `resolver "https://dns.example.com/dns-query" is no DNS server's host:port, like 192.0.2.53:53, at Caddyfile:4`},
+	{"a resolver's port that is none", `bots {
+	resolver 192.0.2.53:99999
+}`, `resolver "192.0.2.53:99999" is no DNS server's host:port, like 192.0.2.53:53, at Caddyfile:4`},
+	{"datacenters without a file", `bots {
+	datacenters
+}`, "datacenters wants one value and has none, at Caddyfile:4"},
+	{"two files of corporate proxies", `bots {
+	corporate_proxies a b
+}`, "corporate_proxies has one argument too many: 'b', at Caddyfile:4"},
 	{"an unknown store", "store postgres", "store 'postgres' is unknown: known are embedded, redis, at Caddyfile:3"},
 	{"no store", "store", "store wants a module's name: known are embedded, redis, at Caddyfile:3"},
 	{"a store twice", `store embedded

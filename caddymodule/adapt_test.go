@@ -40,7 +40,7 @@ func goldens(t *testing.T) []golden {
 		{
 			name:       "everything",
 			caddyfile:  read(t, "testdata/adapt/everything.caddyfile"),
-			unloadable: []string{"geo mmdb /path/city.mmdb", "client on"},
+			unloadable: []string{"geo mmdb /path/city.mmdb", "datacenters /path/datacenters.txt", "corporate_proxies /path/proxies.txt", "client on"},
 		},
 	}
 	blocks := readmeBlocks(t)

@@ -55,6 +55,8 @@ type App struct {
 	IgnoreReferrers *NameList `json:"ignore_referrers,omitempty"`
 	// What is kept of URLs in rows.
 	URLParams *URLParams `json:"url_params,omitempty"`
+	// How programs are told from people.
+	Bots *Bots `json:"bots,omitempty"`
 	// The queue on disk that rows wait in.
 	Outbox *Outbox `json:"outbox,omitempty"`
 	// The key ring that ids, tokens and cookies are made with.
@@ -71,6 +73,7 @@ type App struct {
 	sink     outbox.Sink
 	guests   []any
 	reader   *visitor.Reader
+	bots     *bots
 	ring     *keyRing
 	dayKeys  *dayKeys
 	// blind is until when (Unix ms) this node finds nobody by the visitor key:
@@ -241,7 +244,8 @@ func (a *App) loadGuests(ctx caddy.Context) error {
 			a.guests = append(a.guests, mod)
 		}
 	}
-	return nil
+	a.bots, err = a.Bots.provision(a.reader, a.metrics)
+	return err
 }
 
 // dataDir is where files lie that no one gave a place.
@@ -275,6 +279,7 @@ func (a *App) Start() error {
 	a.ended.Go(func() { a.ring.run(ctx) })
 	a.ended.Go(func() { a.dayKeys.run(ctx) })
 	a.ended.Go(func() { a.limits.sweep(ctx) })
+	a.ended.Go(func() { a.bots.run(ctx, a.log) })
 	for _, g := range a.guests {
 		if s, ok := g.(starter); ok {
 			a.ended.Go(func() { s.Start(ctx) })
@@ -301,6 +306,7 @@ func (a *App) Cleanup() error {
 		a.ended.Wait()
 	}
 	a.reserve = nil
+	a.bots.release()
 	if e := a.experiments.Load(); e != nil {
 		e.release()
 	}

@@ -32,6 +32,12 @@ func init() {
 //		}
 //		geo       <module> …
 //		eu_includes      <eea|country...>
+//		bots {
+//			verify            on|off
+//			resolver          <host:port>
+//			datacenters       <file>
+//			corporate_proxies <file>
+//		}
 //		click_ids        add|replace <name...> | none
 //		ignore_referrers add|replace <domain...> | none
 //		url_params       keep <name...>
@@ -78,6 +84,10 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 				return d.WrapErr(err)
 			}
 			return nil
+		},
+		"bots": func() error {
+			app.Bots = &Bots{}
+			return parseBots(d, app.Bots)
 		},
 		"click_ids":        b.names(&app.ClickIDs, check),
 		"ignore_referrers": b.names(&app.IgnoreReferrers, check),

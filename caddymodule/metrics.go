@@ -11,6 +11,7 @@ import (
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/inject"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
 )
 
 // metrics are the module's figures. They are global to the process: Caddy
@@ -32,6 +33,7 @@ type metrics struct {
 
 	keyRingFails prometheus.Counter
 	geoUntrusted *prometheus.CounterVec
+	crawlers     *prometheus.CounterVec
 
 	committed   prometheus.Counter
 	commitTime  prometheus.Histogram
@@ -77,6 +79,8 @@ func newMetrics() *metrics {
 		keyRingFails: counter("key_ring_errors_total", "Attempts to read, make, rotate or prune the key ring that failed."),
 		geoUntrusted: counters("geo_untrusted_total", "Requests whose geo headers were ignored, because the peer is no trusted proxy.", "layout"),
 
+		crawlers: counters("crawler_verifications_total", "Addresses that claim to be a crawler's, by what DNS says: verified, refuted, lookup_failed, queue_full.", "outcome"),
+
 		committed: counter("outbox_committed_rows_total", "Rows made durable."),
 		commitTime: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    metricsPrefix + "outbox_commit_seconds",
@@ -110,7 +114,7 @@ func newMetrics() *metrics {
 // collectors are all of them.
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.geoUntrusted, m.committed, m.commitTime,
+		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.geoUntrusted, m.crawlers, m.committed, m.commitTime,
 		m.delivered, m.quarantined, m.retried, m.dead, m.invalid, m.dropped,
 		m.deliveries, m.deliveryTime, m.outboxes,
 	}
@@ -134,6 +138,10 @@ func registerMetrics(ctx caddy.Context) *metrics {
 
 func (m *metrics) page(campaign string, outcome inject.Reason) {
 	m.pages.WithLabelValues(campaign, string(outcome)).Inc()
+}
+
+func (m *metrics) verified(v visitor.Verification) {
+	m.crawlers.WithLabelValues(string(v)).Inc()
 }
 
 // The methods of outbox.Observer.

@@ -63,6 +63,7 @@ func TestREADMENamesEveryOption(t *testing.T) {
 		"sink file":           "{\n\tsession_context {\n\t\tsink file {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"sink tinybird":       "{\n\tsession_context {\n\t\tsink tinybird {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"outbox":              "{\n\tsession_context {\n\t\toutbox {\n\t\t\t?\n\t\t}\n\t}\n}\n",
+		"bots":                "{\n\tsession_context {\n\t\tbots {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"keys":                "{\n\tsession_context {\n\t\tkeys {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"directive":           ":80 {\n\tsession_context {\n\t\t?\n\t}\n}\n",
 		"consent":             ":80 {\n\tsession_context {\n\t\tconsent {\n\t\t\t?\n\t\t}\n\t}\n}\n",

@@ -137,8 +137,8 @@ func (v *view) publishFacts() {
 	set("session.utm.term", f.Touch.UTM.Term)
 	set("session.utm.content", f.Touch.UTM.Content)
 	vars["session.bot.score"] = strconv.Itoa(f.Bot.Score)
-	if f.Bot.Verified {
-		vars["session.bot.verified"] = true
+	if f.Bot.Verified || f.Bot.Refuted {
+		vars["session.bot.verified"] = f.Bot.Verified
 	}
 }
 

@@ -125,8 +125,10 @@ type Device struct {
 // Bot is how likely the visitor is a program.
 type Bot struct {
 	// Score is 1 (bot) … 99 (human); 0 is unknown.
-	Score          int
+	Score int
+	// CorporateProxy is an exit that the people of companies share.
 	CorporateProxy bool
 	// Verified is a crawler that proved by DNS to be the one it names.
-	Verified bool
+	// Refuted is one that DNS proved to be another; most are neither.
+	Verified, Refuted bool
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // The score is 1 (surely a program) to 99 (nothing speaks against a person).
-// It is a first sieve, made of what one request shows by itself:
+// It is a first sieve, made of what one request shows by itself, and of two
+// lists of addresses, if there are any:
 //
 //   - Programs that say so (crawlers, link previewers, HTTP libraries,
 //     headless browsers) get 1 to 5, whatever else they send.
@@ -16,8 +17,7 @@ import (
 //     browser does and this request did not: see penalties below.
 //
 // It labels; nothing is refused by it. A program that copies a browser's
-// headers exactly scores 99. Verified stays false: proof by reverse DNS is
-// not made here, since a read waits for no network.
+// headers exactly scores 99. docs/bots.md explains each number.
 
 // verdict is what the user agent and the client hints say.
 type verdict struct {
@@ -25,6 +25,8 @@ type verdict struct {
 	declared int
 	// penalty is what the user agent costs a visitor that does not.
 	penalty int
+	// claim is the crawler that the program says to be, see claim.
+	claim uint8
 }
 
 // Scores of programs that name themselves.
@@ -40,7 +42,7 @@ const (
 const (
 	penaltyNotMozilla     = 60 // every browser since 1994 begins with Mozilla/, but for old Opera
 	penaltyLibraryBot     = 40 // the user agent library takes it for a bot, we don't know it
-	penaltyHintsDisagree  = 35 // user agent and client hints name different systems
+	penaltyHintsDisagree  = 35 // user agent and client hints contradict each other
 	penaltyNoLanguage     = 40 // browsers always send Accept-Language
 	penaltyNoAccept       = 15 // and Accept
 	penaltyPlainAccept    = 15 // and ask for HTML when they navigate
@@ -48,36 +50,29 @@ const (
 	penaltyNoFetch        = 20 // and all current browsers Fetch Metadata
 	penaltyOldProtocol    = 25 // HTTP/1.0 is spoken by tools
 	penaltyNoEncoding     = 15 // browsers always accept a compressed answer
+	penaltyDatacenter     = 40 // people live elsewhere, but for those behind a VPN
 	scoreHuman            = 99
 	lowestUndeclaredScore = 6
 )
 
-// marks are lower-case parts of user agents of programs that name themselves.
-// Words that end in "bot" are found by namesBot.
+// marks are lower-case parts of user agents of programs that name themselves,
+// for what the kept list (see programs) lacks: words that programs make their
+// names of, and what works on a landing page's behalf rather than crawls. Words
+// that end in "bot" are found by namesBot.
 var marks = []struct {
 	score int
 	words []string
 }{
-	{scoreHeadless, []string{"headless", "phantomjs", "slimerjs", "puppeteer", "playwright", "selenium", "cypress/", "jsdom", "htmlunit"}},
-	{scorePreviewer, []string{
-		"facebookexternalhit", "facebookcatalog", "facebot", "whatsapp/2", "skypeuripreview", "preview",
-		"embedly", "vkshare", "quora link", "pinterest/0", "flipboardproxy", "iframely", "google-pagerenderer",
-		"google-read-aloud", "snap url", "bitlybot",
-	}},
+	{scoreHeadless, []string{"headless", "slimerjs", "cypress/", "jsdom", "htmlunit"}},
+	{scorePreviewer, []string{"preview", "google-pagerenderer", "quora link"}},
 	{scoreCrawler, []string{
-		"crawler", "crawling", "spider", "slurp", "archiver", "scrapy", "mediapartners-google", "apis-google",
-		"feedfetcher", "google-inspectiontool", "googleother", "google-extended", "google-site-verification",
-		"meta-external", "chatgpt-user", "perplexity-user", "claude-user", "anthropic-ai", "cohere-ai", "bytespider",
-		"yeti/", "ia_archive", "nutch", "heritrix", "dataprovider", "netcraft", "censysinspect", "zgrab", "masscan",
-		"lighthouse", "pagespeed", "gtmetrix", "pingdom", "statuscake", "site24x7", "newrelicpinger", "datadog",
-		"checkly", "uptime", "monitor", "validator", "linkcheck", "favicon", "+http",
+		"crawler", "crawling", "spider", "archiver", "monitor", "uptime", "validator", "linkcheck", "favicon",
+		"newrelicpinger", "+http",
 	}},
 	{scoreTool, []string{
-		"curl/", "wget", "libwww", "lwp::", "python", "aiohttp", "httpx", "pycurl", "go-http-client", "java/",
-		"okhttp", "apache-httpclient", "apache-httpasyncclient", "jakarta", "perl/", "ruby/", "php/", "guzzle",
-		"node-fetch", "axios", "undici", "superagent", "postman", "insomnia", "httpie", "reqwest", "hyper/",
-		"dart/", "cfnetwork", "winhttp", "libcurl", "k6/", "vegeta", "apachebench", "jmeter", "locust", "gatling",
-		"wordpress/", "nikto", "sqlmap", "nuclei", "nmap",
+		"curl/", "lwp::", "python", "java/", "apache-httpasyncclient", "jakarta", "perl/", "ruby/", "php/", "guzzle",
+		"undici", "superagent", "postman", "insomnia", "reqwest", "hyper/", "dart/", "cfnetwork", "winhttp", "k6/",
+		"vegeta", "apachebench", "jmeter", "locust", "gatling", "nuclei",
 	}},
 }
 
@@ -86,6 +81,7 @@ var marks = []struct {
 var people = []string{
 	"instagram ", "fban/", "fbav/", "fb_iab", "pinterest/ios", "pinterest/android", "gsa/", "snapchat", "musical_ly",
 	"bytedancewebview", "tiktok", "trill_", "twitter for", "linkedinapp", "micromessenger", "line/", "duckduckgo/",
+	"metaiab", "iabmv/", "barcelona ", "reddit/version", "kakaotalk", "naver(inapp",
 }
 
 // judge says what a user agent and its hints tell about being a program.
@@ -93,19 +89,10 @@ func judge(k agentKey, library bool) verdict {
 	if k.userAgent == "" {
 		return verdict{declared: scoreNoAgent}
 	}
-	if strings.Contains(k.brands, "Headless") {
-		return verdict{declared: scoreHeadless}
-	}
 	ua := strings.ToLower(k.userAgent)
 	person := containsAny(ua, people)
-	if namesBot(ua) {
-		return verdict{declared: scoreCrawler}
-	}
-	for _, m := range marks {
-		// An app's web view may carry a library's name, never a crawler's.
-		if containsAny(ua, m.words) && !(person && m.score == scoreTool) {
-			return verdict{declared: m.score}
-		}
+	if score := declared(k, ua, person); score > 0 {
+		return verdict{declared: score, claim: claim(ua)}
 	}
 	var v verdict
 	if !strings.HasPrefix(ua, "mozilla/") && !strings.HasPrefix(ua, "opera/") {
@@ -120,7 +107,42 @@ func judge(k agentKey, library bool) verdict {
 	return v
 }
 
-// score is the request's score; trusted says that a proxy stands between.
+// declared is the score of a program that names itself, else 0. ua is the user
+// agent in lower case; person says that an app for people is in it.
+func declared(k agentKey, ua string, person bool) int {
+	if strings.Contains(k.brands, "Headless") {
+		return scoreHeadless
+	}
+	if namesBot(ua) {
+		return scoreCrawler
+	}
+	for _, m := range marks {
+		// An app's web view may carry a library's name, never a crawler's.
+		if containsAny(ua, m.words) && !(person && m.score == scoreTool) {
+			return m.score
+		}
+	}
+	browser := likeABrowser(k.userAgent)
+	if person && browser {
+		return 0
+	}
+	return listed(k.userAgent, browser)
+}
+
+// bot judges the request; trusted says that a proxy stands between.
+func (rd *Reader) bot(r *http.Request, trusted bool, f *sessionctx.Facts, a agent) sessionctx.Bot {
+	b := sessionctx.Bot{Score: score(r, trusted, f, a)}
+	if rd.Crawlers != nil && a.verdict.claim != 0 {
+		b.Verified, b.Refuted = rd.Crawlers.check(f.ClientIP, a.verdict.claim)
+	}
+	b.CorporateProxy = rd.CorporateProxies.Contains(f.ClientIP)
+	if a.verdict.declared == 0 && !b.CorporateProxy && rd.Datacenters.Contains(f.ClientIP) {
+		b.Score = max(lowestUndeclaredScore, b.Score-penaltyDatacenter)
+	}
+	return b
+}
+
+// score is what the request's own words say.
 func score(r *http.Request, trusted bool, f *sessionctx.Facts, a agent) int {
 	if a.verdict.declared > 0 {
 		return a.verdict.declared
@@ -151,25 +173,6 @@ func score(r *http.Request, trusted bool, f *sessionctx.Facts, a agent) int {
 		}
 	}
 	return max(lowestUndeclaredScore, scoreHuman-lost)
-}
-
-// hintsDisagree compares the system of the user agent with the hint's, where
-// both are plain. A phone in desktop mode changes both.
-func hintsDisagree(k agentKey) bool {
-	var sign string
-	switch unquote(k.platform) {
-	case "Windows":
-		sign = "Windows"
-	case "macOS":
-		sign = "Mac"
-	case "Android":
-		sign = "Android"
-	case "Linux":
-		sign = "Linux"
-	default:
-		return false
-	}
-	return !strings.Contains(k.userAgent, sign)
 }
 
 // namesBot finds words that end in "bot" (Googlebot, GPTBot/1.2), but not the

@@ -8,6 +8,7 @@
 // It promises that every value is cut to a cap and free of control
 // characters, that header words of proxies count only where the proxy is
 // trusted, and that a read waits for nothing: no DNS, no disk, no network.
+// (A Verifier asks DNS in the background, for later reads.)
 //
 // It never decides about sessions or consent, never parses X-Forwarded-For
 // (the address is handed in), never changes the request and never fails: what

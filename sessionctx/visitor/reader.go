@@ -44,6 +44,11 @@ type Reader struct {
 	IgnoreReferrers []string
 	// KeepParams are further query parameters to keep in URLs.
 	KeepParams []string
+	// Crawlers checks those that name themselves; nil checks none.
+	Crawlers *Verifier
+	// Datacenters are where programs live, CorporateProxies the exits that
+	// companies' people share; nil knows none.
+	Datacenters, CorporateProxies *RangeFile
 	// CacheSize is how many user agents and how many languages are
 	// remembered at most. Zero means 4096: common are hundreds, now that
 	// browsers send reduced user agents, and a flood that fills it with the
@@ -116,7 +121,7 @@ func (rd *Reader) Read(q Request) sessionctx.Facts {
 
 	a := st.agent(f.UserAgent, h)
 	f.Device = refine(a.device, h)
-	f.Bot.Score = score(r, q.TrustedProxy, &f, a)
+	f.Bot = rd.bot(r, q.TrustedProxy, &f, a)
 	return f
 }
 
