@@ -12,7 +12,7 @@ import (
 )
 
 // subcommands are those of `caddy session-context`, by name.
-var subcommands = []func() *cobra.Command{keysCommand}
+var subcommands = []func() *cobra.Command{keysCommand, statusCommand}
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
