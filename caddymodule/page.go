@@ -214,8 +214,7 @@ func (h *Handler) resolveLandingPage(r *http.Request, s *sessionctx.Session) (ch
 // serveLoader gives the page the one constant script that fetches the context;
 // the page stays as cacheable as it was.
 func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, original *url.URL, next caddyhttp.Handler) error {
-	query, now := h.loaderQuery(), wallClock()
-	facts := h.app.facts(r, original, h.owns, now)
+	query := h.loaderQuery()
 	return h.throughInjector(w, r, next, inject.Options{
 		Cacheable: true,
 		Script: func(dst []byte, nonce string) []byte {
@@ -232,8 +231,12 @@ func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, original *
 			return append(dst, `"></script>`...)
 		},
 	}, func(iw *inject.ResponseWriter) {
-		if iw.Outcome() == inject.Injected && facts.Purpose == sessionctx.PurposeNavigate && !inErrorRoute(r) {
-			h.awaitLife(&facts.Bot, now)
+		if iw.Outcome() != inject.Injected || inErrorRoute(r) {
+			return
+		}
+		now := wallClock()
+		if f := h.app.facts(r, original, h.owns, now); f.Purpose == sessionctx.PurposeNavigate {
+			h.awaitLife(&f.Bot, now)
 		}
 	})
 }

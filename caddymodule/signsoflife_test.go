@@ -83,7 +83,8 @@ func TestSilenceShowsThoughNoPageComesAnyMore(t *testing.T) {
 func TestOneLifeForEachCampaign(t *testing.T) {
 	a := sessionctx.CampaignRef{ID: "cmp_life", Environment: sessionctx.Production}
 	b := sessionctx.CampaignRef{ID: "cmp_life", Environment: sessionctx.Preview}
-	if lifeOf(a) != lifeOf(a) || lifeOf(a) == lifeOf(b) {
+	of := lifeOf(a)
+	if of != lifeOf(a) || of == lifeOf(b) {
 		t.Error("lives are mixed up")
 	}
 }

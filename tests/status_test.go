@@ -124,3 +124,16 @@ func TestStatus(t *testing.T) {
 		t.Errorf("of a server that is down: exit code %d\n%s", code, out)
 	}
 }
+
+// TestStatusOfPagesWithALoader: signs of life are expected of these too.
+func TestStatusOfPagesWithALoader(t *testing.T) {
+	t.Parallel()
+	c := startLanding(t, globals("")+"SITE {\n\t"+campaignLines("cmp_1", "inject loader")+"\n\troot DIR/www\n\tfile_server\n}\n")
+	v := newVisitor(t, c.site, desktop, false)
+	v.page("/")
+	v.page("/", "Sec-Purpose", "prefetch")
+	v.page("/missing")
+	if st, code := c.status(); code != 0 || st.Campaigns[0].Counted != 1 || st.Campaigns[0].Pages["injected"] != 2 {
+		t.Errorf("exit code %d: %+v", code, st)
+	}
+}
