@@ -45,7 +45,6 @@ alive("shown");
 var visitsHeads = map[string]string{
 	"/prefetch": `<script type=speculationrules>{"prefetch": [{"source": "list", "urls": ["/a"], "eagerness": "immediate"}]}</script>`,
 	"/link":     `<link rel=prefetch href=/cached>`,
-	"/frames":   `<script>addEventListener("load", () => document.body.append(Object.assign(document.createElement("iframe"), {src: "/a"})))</script>`,
 }
 
 // visitsWorkers are service workers by what they do with a navigation.
@@ -356,6 +355,8 @@ func visitsUpstream(sites map[string]*visitSite) http.HandlerFunc {
 			text = strings.Replace(text, `alive("shown");`, `alive("shown").then(() => document.getElementById("blank").click());`, 1)
 		case "/opens":
 			text = strings.Replace(text, `alive("shown");`, `alive("shown").then(() => open("/a"));`, 1)
+		case "/frames":
+			text = strings.Replace(text, `alive("shown");`, `alive("shown").then(() => document.body.append(Object.assign(document.createElement("iframe"), {src: "/a"})));`, 1)
 		case "/moved":
 			http.Redirect(w, r, "/a", http.StatusFound)
 			return
