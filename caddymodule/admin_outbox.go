@@ -144,7 +144,9 @@ type datasourceStatus struct {
 	LastError   string       `json:"last_error,omitempty"`
 }
 
-func outboxState(box *outbox.Outbox, _ *http.Request) (any, error) {
+func outboxState(box *outbox.Outbox, _ *http.Request) (any, error) { return statusOf(box), nil }
+
+func statusOf(box *outbox.Outbox) outboxStatus {
 	st := box.Stats()
 	out := outboxStatus{
 		Path: box.Dir(), Rows: st.Rows, Bytes: st.Bytes, MaxDisk: st.MaxDisk, Oldest: st.Oldest.Seconds(),
@@ -157,7 +159,7 @@ func outboxState(box *outbox.Outbox, _ *http.Request) (any, error) {
 			DeadLetters: d.DeadLetters, DeadRows: d.DeadRows, State: d.State, LastError: withoutSecrets(d.LastError),
 		})
 	}
-	return out, nil
+	return out
 }
 
 // Rows that an answer holds at most; a download has no limit.

@@ -113,6 +113,8 @@ type call struct {
 	lost bool
 	// cookies is whether the answer sets the cookies that are allowed.
 	cookies bool
+	// acted is whether the call tells of something that its visitor did.
+	acted bool
 	// conflict is whether a token proved another identity than the cookies
 	// hold, which stay as they are.
 	conflict bool
@@ -179,6 +181,7 @@ func (c *call) serve() (any, error) {
 			return nil, err
 		}
 	}
+	c.acted = c.body.Text("user_activation", 8) == "true"
 	c.engine = c.app.engine()
 	defer c.engine.release()
 	return c.route.serve(c)

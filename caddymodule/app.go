@@ -91,6 +91,9 @@ type App struct {
 	campaigns   map[sessionctx.CampaignRef]*Handler
 	origins     []string // of all campaigns that other sites may call from
 
+	// hosts are those of the sites that have a campaign; set by Start.
+	hosts atomic.Pointer[map[sessionctx.CampaignRef][]string]
+
 	cancel context.CancelFunc
 	held   atomic.Pointer[heldEngine]
 	// experiments are set by Start; requests may come before.

@@ -106,6 +106,18 @@ func (o *opening[T]) get(ctx context.Context) (T, error) {
 	}
 }
 
+// look returns the value if it is open, else why it is not, as far as is known.
+func (o *opening[T]) look() (value T, open bool, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case <-o.ready:
+		return o.value, true, nil
+	default:
+		return value, false, o.err
+	}
+}
+
 // close ends the opening, or what was opened.
 func (o *opening[T]) close() error {
 	o.cancel()

@@ -49,6 +49,7 @@ type Handler struct {
 	apiPath  string
 	variable string
 	log      *zap.Logger
+	life     *life // the campaign's, over reloads
 	ownHosts *atomic.Pointer[visitor.Hosts]
 	owns     func(host string) bool // isOwnHost, made once
 }
@@ -73,6 +74,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.campaign = campaign
 	longestSession.raise(int64(campaign.SessionDuration))
+	h.life = lifeOf(campaign.CampaignRef)
 	h.ownHosts = new(atomic.Pointer[visitor.Hosts])
 	h.ownHosts.Store(visitor.NewHosts(h.OwnHosts))
 	h.owns = h.isOwnHost

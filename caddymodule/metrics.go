@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -25,7 +26,8 @@ type metrics struct {
 	renewals   *prometheus.CounterVec
 	conflicts  prometheus.Counter
 	continued  *prometheus.CounterVec
-	storeFails prometheus.Counter
+	storeFails *lastFailure
+	signs      *prometheus.CounterVec
 	rowsLost   prometheus.Counter
 	abPages    *prometheus.CounterVec
 	abSessions *prometheus.CounterVec
@@ -66,7 +68,8 @@ func newMetrics() *metrics {
 		renewals:   counters("renewals_total", "Renewals by outcome: renewed, living, standing (another was first), derived (store down), refused.", "outcome"),
 		conflicts:  counter("identity_conflicts_total", "Calls whose token is another user's than the browser's cookies, which stayed."),
 		continued:  counters("continuations_total", "Pages without cookies that might go on with a session, by outcome: continued, or why not.", "outcome"),
-		storeFails: counter("store_errors_total", "Calls that the store did not answer."),
+		storeFails: &lastFailure{Counter: counter("store_errors_total", "Calls that the store did not answer.")},
+		signs:      counters("signs_of_life_total", "Sessions whose page's script has called the API.", "campaign"),
 		rowsLost:   counter("page_rows_lost_total", "Rows of pages that could not be handed to the outbox."),
 
 		abPages:    counters("ab_pages_total", "First sessions of users by the variant that was drawn for them, when their page was made.", "campaign", "test", "variant"),
@@ -114,7 +117,7 @@ func newMetrics() *metrics {
 // collectors are all of them.
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.geoUntrusted, m.crawlers, m.committed, m.commitTime,
+		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.signs, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.geoUntrusted, m.crawlers, m.committed, m.commitTime,
 		m.delivered, m.quarantined, m.retried, m.dead, m.invalid, m.dropped,
 		m.deliveries, m.deliveryTime, m.outboxes,
 	}
@@ -134,6 +137,18 @@ func registerMetrics(ctx caddy.Context) *metrics {
 		}
 	}
 	return m
+}
+
+// lastFailure counts failures, and remembers when the last one was.
+type lastFailure struct {
+	prometheus.Counter
+	at atomic.Int64 // Unix ms; 0: never
+}
+
+// Inc implements prometheus.Counter.
+func (l *lastFailure) Inc() {
+	l.Counter.Inc()
+	l.at.Store(wallClock().UnixMilli())
 }
 
 func (m *metrics) page(campaign string, outcome inject.Reason) {

@@ -36,7 +36,7 @@ func TestASessionGoesOnOverMidnightInChromium(t *testing.T) {
 		fmt.Fprintf(w, `<!doctype html><title>%s</title><link rel=icon href="data:,"><a id=a href=/a>a</a> <a id=b href=/b>b</a>`, r.URL.Path)
 	}))
 	t.Cleanup(upstream.Close)
-	site := loadSite(t, strings.TrimPrefix(upstream.URL, "http://"))
+	site, _ := loadSite(t, strings.TrimPrefix(upstream.URL, "http://"))
 
 	p := browser.Start(t).Page(t)
 	at := func(path string) (id string) {
@@ -77,14 +77,14 @@ func TestASessionGoesOnOverMidnightInChromium(t *testing.T) {
 }
 
 // loadSite loads a config with one site, of a campaign that asks for consent,
-// into this process, and returns its origin.
-func loadSite(t *testing.T, upstream string) string {
+// into this process, and returns its origin and the directory of its rows.
+func loadSite(t *testing.T, upstream string) (site, rows string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	site := "http://" + l.Addr().String()
+	site = "http://" + l.Addr().String()
 	l.Close()
 	dir := t.TempDir()
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(`{
@@ -129,5 +129,5 @@ func loadSite(t *testing.T, upstream string) string {
 		}
 		awaitRelease(app.(*App))
 	})
-	return site
+	return site, dir + "/rows"
 }

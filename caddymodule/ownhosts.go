@@ -61,6 +61,7 @@ func (a *App) findOwnHosts() {
 			found.routes(server.Errors.Routes, nil, 0)
 		}
 	}
+	a.hosts.Store(&found.hosts)
 	for _, h := range found.handlers {
 		h.ownHosts.Store(visitor.NewHosts(append(slices.Clone(h.OwnHosts), found.hosts[h.campaign.CampaignRef]...)))
 	}

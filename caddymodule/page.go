@@ -41,7 +41,7 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, original *ur
 		return h.untouched(w, r, next, reasonNotPage)
 	}
 	if h.Inject == "loader" {
-		return h.serveLoader(w, r, next)
+		return h.serveLoader(w, r, original, next)
 	}
 	if r.Method == http.MethodHead {
 		now := wallClock()
@@ -99,7 +99,7 @@ func (h *Handler) throughInjector(w http.ResponseWriter, r *http.Request, next c
 		if refused {
 			why = inject.Status
 		}
-		h.app.metrics.page(h.campaign.ID, why)
+		h.served(why)
 		if !told {
 			// No header went out: the error route or Caddy makes the answer.
 			w.Header().Set(debugHeader, outcomeText(why, false))
@@ -127,7 +127,7 @@ func outcomeText(why inject.Reason, injecting bool) string {
 // untouched passes the request on as it is.
 func (h *Handler) untouched(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, why inject.Reason) error {
 	if why != reasonNotPage {
-		h.app.metrics.page(h.campaign.ID, why)
+		h.served(why)
 	}
 	if h.Debug {
 		w.Header().Set(debugHeader, outcomeText(why, false))
@@ -213,7 +213,7 @@ func (h *Handler) resolveLandingPage(r *http.Request, s *sessionctx.Session) (ch
 
 // serveLoader gives the page the one constant script that fetches the context;
 // the page stays as cacheable as it was.
-func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, original *url.URL, next caddyhttp.Handler) error {
 	query := h.loaderQuery()
 	return h.throughInjector(w, r, next, inject.Options{
 		Cacheable: true,
@@ -230,7 +230,15 @@ func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, next caddy
 			dst = append(dst, query...)
 			return append(dst, `"></script>`...)
 		},
-	}, nil)
+	}, func(iw *inject.ResponseWriter) {
+		if iw.Outcome() != inject.Injected || inErrorRoute(r) {
+			return
+		}
+		now := wallClock()
+		if f := h.app.facts(r, original, h.owns, now); f.Purpose == sessionctx.PurposeNavigate {
+			h.awaitLife(&f.Bot, now)
+		}
+	})
 }
 
 // pageAnswer is one page on its way out.
@@ -290,12 +298,19 @@ func (p *pageAnswer) emit(iw *inject.ResponseWriter) {
 		row.b = sessionctx.AppendTrafficRow(row.b[:0], h.campaign, s, &v.facts, uuid.NewString(), iw.Status(), counted, v.now.UnixMilli())
 		p.add(sessionctx.TrafficDatasource, row.b)
 	}
-	if counted && v.visit.New {
+	if !counted {
+		return
+	}
+	h.awaitLife(&v.facts.Bot, v.now)
+	if v.visit.New {
 		h.app.countDrawn(s, v.visit.Bucket(), atPage)
 	}
-	if counted && h.Visit == "page" && (v.visit.New || v.visit.Renewed) {
+	// Not only a new session's: the page that it began with may not have counted.
+	if h.Visit == "page" && !h.app.seen.has(s.ID, 0) {
 		row.b = sessionctx.AppendSessionRow(row.b[:0], h.campaign, s, &v.facts)
-		p.add(sessionctx.SessionDatasource, row.b)
+		if p.add(sessionctx.SessionDatasource, row.b) {
+			h.app.seen.add(s.ID, 0)
+		}
 	}
 }
 
@@ -305,15 +320,17 @@ type rowBuffer struct{ b []byte }
 var rowBuffers = sync.Pool{New: func() any { return &rowBuffer{make([]byte, 0, 2048)} }}
 
 // add hands a row over, which is copied, by itself: traffic is refused sooner
-// than sessions.
-func (p *pageAnswer) add(datasource string, row []byte) {
+// than sessions. It reports whether the outbox took it.
+func (p *pageAnswer) add(datasource string, row []byte) bool {
 	h := p.view.handler
-	if err := p.engine.outbox.add(outbox.Row{Datasource: datasource, JSON: row}); err != nil {
+	err := p.engine.outbox.add(outbox.Row{Datasource: datasource, JSON: row})
+	if err != nil {
 		h.app.metrics.rowsLost.Inc()
 		h.app.lostRows.Do(func() {
 			h.log.Error("rows of pages are lost", zap.String("datasource", datasource), zap.Error(err))
 		})
 	}
+	return err == nil
 }
 
 // isPage reports whether an answer was a page, injected or not: such views

@@ -37,6 +37,9 @@ func invalidSession() *refusal {
 // the body names, "" if none.
 func (c *call) prove(sessionID string) error {
 	err := c.findSession(sessionID)
+	if err == nil && !c.facts.Purpose.Speculative() {
+		c.handler.signOfLife(c.session.ID, c.now)
+	}
 	return c.limitProofs(err, c.session.OriginalID)
 }
 

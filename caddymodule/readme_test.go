@@ -23,6 +23,7 @@ func TestREADMENamesAll(t *testing.T) {
 		{"metrics", "metrics*.go", `(?:counters?\(|gauge\(|\bof\(|metricsPrefix \+ )"([a-z_]+)"`, "| `%s` | ", 30},
 		{"outcomes of pages", "../sessionctx/inject/reason.go", `Reason = "([a-z_]+)"`, "`%s`", 20},
 		{"further outcomes", "page.go", `inject\.Reason\("([a-z_]+)"\)`, "`%s`", 4},
+		{"warnings", "status.go", `Code: "([a-z_]+)"`, "`%s`", 6},
 		{"variables", "variables.go", `(?:set\(|vars\[)"session\.([a-z_.]+[a-z])"`, "`%s`", 25},
 		{"guest modules", "*.go", `"session_context\.(?:stores|sinks|geo)\.([a-z]+)"`, "`%s`", 6},
 		{"dependencies", "../go.mod", `(?m)^\t(?:github\.com/)?([^\s]+) v[^\s]+$`, "| %s | ", 15},

@@ -94,7 +94,10 @@ func TestWhatGoesOnWithASession(t *testing.T) {
 		{"prerendered", link, prerendered, Continued},
 		{"prerendered from another page", link, func(q *asked) { prerendered(q); q.referer = site + "/b" }, ContinuedMismatch},
 		{"prerendered without a referrer", link, func(q *asked) { prerendered(q); q.referer = "" }, noLook},
-		{"prefetched", link, func(q *asked) { q.facts.Purpose, q.facts.Fetch.Site = PurposePrefetch, "none" }, noLook},
+		{"prefetched", link, func(q *asked) { q.facts.Purpose, q.facts.Fetch.Site = PurposePrefetch, "none" }, Continued},
+		{"prefetched from another page", link, func(q *asked) {
+			q.facts.Purpose, q.facts.Fetch.Site, q.referer = PurposePrefetch, "none", site+"/b"
+		}, ContinuedMismatch},
 
 		{"a reload", reload, nil, Continued},
 		{"a reload of what has a bare question mark", reload, func(q *asked) { q.shown.Page, q.target = pageID(site, "/a"), "/a?" }, Continued},

@@ -48,9 +48,9 @@ type Arrival struct {
 // browser asked for them). referer and cacheControl are its headers.
 func NewArrival(f *Facts, target, referer, cacheControl string) Arrival {
 	a := Arrival{Page: pageID(f.Origin(), target), clickIDs: f.Touch.ClickIDs}
-	// A page that is prerendered is asked for by the browser, not by a page of
-	// the site; older browsers tell nothing.
-	if site := f.Fetch.Site; site == "same-origin" || site == "" || f.Purpose == PurposePrerender {
+	// A page that is fetched ahead is asked for by the browser, not by a page
+	// of the site; older browsers tell nothing.
+	if site := f.Fetch.Site; site == "same-origin" || site == "" || f.Purpose.Speculative() {
 		a.from, a.within = Referring(f, referer)
 	}
 	a.reload = cacheControl == "max-age=0"

@@ -41,6 +41,12 @@ type Event struct {
 	ViewportWidth, ViewportHeight *int64   // CSS px
 }
 
+// ByVisitor reports whether the event tells of something that the visitor did:
+// a click, or a form sent. Views and scrolling are told of unasked.
+func (e *Event) ByVisitor() bool {
+	return e.FormID != "" || e.ClickedElement != "" || e.ClickedURL != ""
+}
+
 // Errors of an event that is left out of its batch.
 var (
 	ErrEventID   = errors.New("event_id is missing, empty or not text: name the event, for example page-view")

@@ -48,10 +48,24 @@ type Facts struct {
 // comes from this site itself.
 func (f *Facts) Origin() string { return f.Scheme + "://" + f.Host }
 
-// Fetch is the Fetch Metadata of a request (W3C Fetch Metadata).
+// Framed reports whether the page is in a frame of another site, and nobody
+// has done anything in it yet, as far as the request tells.
+func (f *Facts) Framed() bool {
+	return f.Purpose == PurposeIframe || f.Fetch.ThirdParty && f.Purpose != PurposeNavigate
+}
+
+// Fetch is the Fetch Metadata of a request (W3C Fetch Metadata), and what
+// browsers say beside it. Scripts can set none of it.
 type Fetch struct {
 	Site, Mode, Dest string
-	User             bool
+	// User is whether the visitor's own act led here (Sec-Fetch-User).
+	User bool
+	// ThirdParty is whether the site in the address bar is another one
+	// (Sec-Fetch-Storage-Access is sent then, whatever its value).
+	ThirdParty bool
+	// AnonymousIP is whether a proxy of the browser asked (Sec-Purpose:
+	// prefetch;anonymous-client-ip), so that ClientIP is nobody's.
+	AnonymousIP bool
 }
 
 // Purpose is why a page was asked for.
@@ -66,11 +80,14 @@ const (
 	PurposePrerender Purpose = "prerender"
 	// PurposeIframe is a page in a frame of another site.
 	PurposeIframe Purpose = "iframe"
-	// PurposeServiceWorker is a fetch by a service worker (it names itself
-	// by Service-Worker-Navigation-Preload or Sec-Fetch-Dest: serviceworker).
+	// PurposeServiceWorker is a fetch by a service worker: navigation preload,
+	// a navigation that it passes on, its own script. What it shows may be
+	// something else, out of its cache.
 	PurposeServiceWorker Purpose = "service-worker"
 	// PurposeHead is a HEAD request.
 	PurposeHead Purpose = "head"
+	// PurposeRange asks for a part (Range). Pages are answered whole.
+	PurposeRange Purpose = "range"
 	// PurposeSubresource is a page fetched by script (Sec-Fetch-Dest: empty
 	// and the like).
 	PurposeSubresource Purpose = "subresource"

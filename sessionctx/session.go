@@ -27,6 +27,9 @@ type Session struct {
 	// ConsentRequired is whether the visitor has to be asked, as the page's
 	// request told: a rule may hang on a URL that later calls don't have.
 	ConsentRequired bool
+	// Framed is whether all of its pages were in a frame of another site, where
+	// nobody did anything: no visit yet.
+	Framed bool
 }
 
 // Expired reports whether the session has ended by now (Unix ms).
@@ -85,6 +88,9 @@ func (e *encoder) session(s *Session, withAttribution bool) {
 	if first {
 		flags |= 16
 	}
+	if s.Framed {
+		flags |= 32
+	}
 	if s.UserSince != 0 {
 		flags |= 64
 	}
@@ -126,6 +132,7 @@ func decodeSession(b []byte) (*Session, error) {
 	}
 	s.Returning = flags&2 != 0
 	s.ConsentRequired = flags&8 != 0
+	s.Framed = flags&32 != 0
 	s.ID = d.id()
 	s.UserID = d.id()
 	s.Campaign.ID = d.text()

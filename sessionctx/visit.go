@@ -53,24 +53,28 @@ type Input struct {
 
 // Identify decides who the visitor of a page is: the same session while its
 // cookie holds, its successor if it just ended; without cookies the session
-// that the page goes on with; else a new session of the same or of a new user. Segment and variants of a new session are still
-// open; see Assign. The only errors are the random source's.
+// that the page goes on with; else a new session of the same or of a new user. A
+// page that is fetched ahead belongs to whom it would if it were asked for now,
+// and changes no cookie: it may never be looked at. Segment and variants of a new
+// session are still open; see Assign. The only errors are the random source's.
 func Identify(in Input) (*Visit, error) {
 	now := in.Now.UnixMilli()
 	c := in.Campaign
 	v := &Visit{Campaign: c, Consent: in.Consent, carried: in.Carried}
 	speculative := in.Facts.Purpose.Speculative()
-	v.CookiesAllowed = c.Cookies && in.Consent.Analytics && !speculative && !in.NoCookies
+	cookies := c.Cookies && in.Consent.Analytics && !in.NoCookies
+	v.CookiesAllowed = cookies && !speculative
 	// A prefetch is no visit, and what is not this origin's has no say:
 	// neither tells anything about consent.
 	v.keepCookies = speculative || in.NoCookies
 	touch := in.Facts.Touch
 	touch.Time = now
 
-	if v.CookiesAllowed {
+	if cookies {
 		if s := in.Carried.Session; s != nil {
 			v.Session = *s
 			c.forget(&v.Session)
+			v.unframe(in.Facts)
 			v.Session.ConsentRequired = in.Consent.Required
 			if in.Carried.Attribution == nil {
 				// The attribution cookie is gone, the session cookie
@@ -99,15 +103,16 @@ func Identify(in Input) (*Visit, error) {
 		v.Session.Attribution = had.Attribution.Then(touch)
 		v.changed = v.Session.ConsentRequired != had.ConsentRequired ||
 			v.Session.Attribution.Current.Time != had.Attribution.Current.Time
+		v.unframe(in.Facts)
 		return v, nil
 	}
 	if in.Visitor != nil && !speculative {
 		v.bucket = in.Visitor.Day()
 	}
 
-	s := Session{Campaign: c.CampaignRef, CreatedAt: now, ExpiresAt: now + c.SessionDuration.Milliseconds(), OriginalAt: now, ConsentRequired: in.Consent.Required}
+	s := Session{Campaign: c.CampaignRef, CreatedAt: now, ExpiresAt: now + c.SessionDuration.Milliseconds(), OriginalAt: now, ConsentRequired: in.Consent.Required, Framed: in.Facts.Framed()}
 	s.Attribution = FirstTouch(touch)
-	if v.CookiesAllowed && in.Carried.User != nil {
+	if cookies && in.Carried.User != nil {
 		s.UserID = in.Carried.User.UserID
 		s.Returning = true
 		s.UserSince = in.Carried.User.FirstAt
@@ -131,6 +136,15 @@ func Identify(in Input) (*Visit, error) {
 	s.ID, s.OriginalID = id, id
 	v.Session, v.New = s, true
 	return v, nil
+}
+
+// unframe makes a visit of what began in another site's frame, at the first page
+// that the visitor went on to.
+func (v *Visit) unframe(f *Facts) {
+	if v.Session.Framed && f.Purpose == PurposeNavigate {
+		v.Session.Framed = false
+		v.changed = true
+	}
 }
 
 // Assign gives a new session its segment (empty: none matched), its variants

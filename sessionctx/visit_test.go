@@ -86,19 +86,90 @@ func TestSegmentAndVariantStayWithTheSession(t *testing.T) {
 	}
 }
 
-func TestASpeculativePageGetsRandomIDsAndTouchesNoCookie(t *testing.T) {
+// A page that is fetched ahead is the page that a click would get: who follows it
+// is the same visitor, with the same variants. It changes nothing until then.
+func TestASpeculativePageBelongsToItsVisitorAndTouchesNoCookie(t *testing.T) {
 	ring, c := testRing(t, 1), testCampaign()
-	jar, known := fullJar(t, ring, c, 2, true, noon)
+	jar, _ := fullJar(t, ring, c, 2, true, noon)
+	names := c.CookieNames(true)
 	for _, p := range []Purpose{PurposePrefetch, PurposePrerender} {
-		in := testInput(ring, c, 3)
-		in.Facts.Purpose = p
-		in.Carried = ring.OpenCookies(jar, c, true, noonMS)
-		v := newVisit(t, in)
-		if !v.New || v.Session.UserID == known.UserID || v.Session.Returning || v.CookiesAllowed {
-			t.Errorf("%s: it went on as %+v", p, v.Session)
+		for _, tt := range []struct {
+			name  string
+			jar   []Cookie
+			after time.Duration
+			state bool // calls by ids alone need the session's state
+		}{
+			{"a living session", jar, time.Minute, false},
+			{"one that has ended", jar, time.Hour, true},
+			{"a known user", without(jar, names.Session), time.Minute, true},
+			{"nobody known", nil, time.Minute, true},
+		} {
+			in := testInput(ring, c, 3)
+			in.Now = noon.Add(tt.after)
+			in.Carried = ring.OpenCookies(tt.jar, c, true, in.Now.UnixMilli())
+			asked := newVisit(t, in)
+			in = testInput(ring, c, 3)
+			in.Now = noon.Add(tt.after)
+			in.Facts.Purpose = p
+			in.Carried = ring.OpenCookies(tt.jar, c, true, in.Now.UnixMilli())
+			ahead := newVisit(t, in)
+			if !reflect.DeepEqual(ahead.Session, asked.Session) || ahead.New != asked.New || ahead.Renewed != asked.Renewed {
+				t.Errorf("%s, %s: it is\n%+v, a click would get\n%+v", p, tt.name, ahead.Session, asked.Session)
+			}
+			if set := cookiesOf(t, ring, ahead, true, in.Now); len(set) != 0 || ahead.CookiesAllowed {
+				t.Errorf("%s, %s: %v", p, tt.name, namesOf(set))
+			}
+			if ahead.NeedsState() != tt.state {
+				t.Errorf("%s, %s: its state is kept: %v", p, tt.name, ahead.NeedsState())
+			}
 		}
-		if set := cookiesOf(t, ring, v, true, noon); len(set) != 0 {
-			t.Errorf("%s: %v", p, namesOf(set))
+	}
+}
+
+// A session that begins in another site's frame is a visit only from the page on
+// that its visitor went to.
+func TestASessionOfAFrame(t *testing.T) {
+	ring, c := testRing(t, 1), testCampaign()
+	begin := func(f Fetch, p Purpose) *Visit {
+		in := testInput(ring, c, 3)
+		in.Facts.Purpose, in.Facts.Fetch = p, f
+		return newVisit(t, in)
+	}
+	for _, tt := range []struct {
+		name string
+		f    Fetch
+		p    Purpose
+		want bool
+	}{
+		{"another site's frame", Fetch{}, PurposeIframe, true},
+		{"a script in it", Fetch{ThirdParty: true}, PurposeSubresource, true},
+		{"a worker in it", Fetch{ThirdParty: true}, PurposeServiceWorker, true},
+		{"where the visitor went on in it", Fetch{ThirdParty: true, User: true}, PurposeNavigate, false},
+		{"a page", Fetch{}, PurposeNavigate, false},
+	} {
+		v := begin(tt.f, tt.p)
+		if v.Session.Framed != tt.want {
+			t.Errorf("%s: framed: %v", tt.name, v.Session.Framed)
+		}
+		s, err := ring.OpenToken(ring.SealToken(&v.Session, noonMS))
+		if err != nil || s.Framed != tt.want {
+			t.Errorf("%s: its token says otherwise: %v", tt.name, err)
+		}
+	}
+	framed := begin(Fetch{}, PurposeIframe)
+	for _, tt := range []struct {
+		p    Purpose
+		want bool
+	}{{PurposeIframe, true}, {PurposeServiceWorker, true}, {PurposeNavigate, false}} {
+		in := testInput(ring, c, 4)
+		in.Facts.Purpose, in.Continued = tt.p, &framed.Session
+		v := newVisit(t, in)
+		if v.Session.ID != framed.Session.ID || v.Session.Framed != tt.want || v.NeedsState() == tt.want {
+			t.Errorf("%s after it: framed: %v, kept: %v", tt.p, v.Session.Framed, v.NeedsState())
+		}
+		in.Continued, in.Carried = nil, Carried{Session: &framed.Session, Attribution: &framed.Session.Attribution}
+		if v := newVisit(t, in); v.Session.Framed != tt.want {
+			t.Errorf("%s after it, by cookie: framed: %v", tt.p, v.Session.Framed)
 		}
 	}
 }

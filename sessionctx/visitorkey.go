@@ -31,11 +31,11 @@ func (k *VisitorKey) Index() string { return hex.EncodeToString(k[16:]) }
 
 // KeysVisitor reports whether a visitor key may be computed for a request with
 // that consent: where the campaign wants it, no cookie says who it is, and the
-// visitor has refused in no way. Signals end it whether or not the campaign
-// takes them for a refusal of cookies. A yes whose cookies have not come yet is
+// visitor has refused in no way; and where the address is the visitor's. Signals
+// end it whether or not the campaign takes them for a refusal of cookies. A yes whose cookies have not come yet is
 // a visitor who was without them up to now.
 func KeysVisitor(c *Campaign, f *Facts, consent *Consent, carried *Carried) bool {
-	if !c.VisitorKeys || f.GPC || f.DNT || f.Purpose == PurposePrefetch || !f.ClientIP.IsValid() {
+	if !c.VisitorKeys || f.GPC || f.DNT || f.Fetch.AnonymousIP || !f.ClientIP.IsValid() {
 		return false
 	}
 	switch {

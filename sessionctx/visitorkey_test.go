@@ -188,7 +188,8 @@ func TestWhoHasAVisitorKey(t *testing.T) {
 		"a no to a cookieless site":    {func(c *Campaign, _ *Facts, _ *Carried) { c.Cookies = false }, Consent{Source: ConsentReference}, false},
 		"GPC":                          {func(_ *Campaign, f *Facts, _ *Carried) { f.GPC = true }, asked, false},
 		"DNT, though not respected":    {func(_ *Campaign, f *Facts, _ *Carried) { f.DNT = true }, asked, false},
-		"prefetched":                   {func(_ *Campaign, f *Facts, _ *Carried) { f.Purpose = PurposePrefetch }, asked, false},
+		"prefetched":                   {func(_ *Campaign, f *Facts, _ *Carried) { f.Purpose = PurposePrefetch }, asked, true},
+		"by a proxy of the browser":    {func(_ *Campaign, f *Facts, _ *Carried) { f.Fetch.AnonymousIP = true }, asked, false},
 		"no address":                   {func(_ *Campaign, f *Facts, _ *Carried) { f.ClientIP = netip.Addr{} }, asked, false},
 	} {
 		c, f, carried := testCampaign(), factsOf("203.0.113.7", "agent"), &Carried{}

@@ -53,9 +53,9 @@ func secureSites(t *testing.T, tb *standin.Server, names map[string]string, head
 }
 
 const (
-	asksAll  = "\t\tconsent {\n\t\t\trequire always\n\t\t}\n"
-	byPage   = "\t\tvisit page\n"
-	noCookie = "\t\tidentity cookieless\n"
+	asksAll   = "\t\tconsent {\n\t\t\trequire always\n\t\t}\n"
+	visitPage = "\t\tvisit page\n"
+	noCookie  = "\t\tidentity cookieless\n"
 )
 
 // rowsOf are the rows of one site's campaign.
@@ -76,8 +76,8 @@ func TestCriticalRetryInChromium(t *testing.T) {
 	t.Parallel()
 	tb := standin.New(t)
 	sites := map[string]string{
-		"script": "", "page": byPage, "quiet": byPage, "cookieless": noCookie, "quietcookieless": noCookie + byPage,
-		"asking": asksAll, "quietasking": asksAll + byPage, "quietrandom": asksAll + byPage + "\t\tbefore_consent random\n",
+		"script": "", "page": visitPage, "quiet": visitPage, "cookieless": noCookie, "quietcookieless": noCookie + visitPage,
+		"asking": asksAll, "quietasking": asksAll + visitPage, "quietrandom": asksAll + visitPage + "\t\tbefore_consent random\n",
 		"off": "\t\tclient_hints off\n",
 	}
 	origin := secureSites(t, tb, sites, func(w http.ResponseWriter, r *http.Request) {

@@ -104,12 +104,13 @@ func TestWithoutCookies(t *testing.T) {
 					{"from another page", "/a.html", []string{"Sec-Fetch-Site", "same-origin", "Referer", site + "/b.html"}, false},
 					{"back from another site", "/a.html", []string{"Sec-Fetch-Site", "cross-site", "Referer", site + "/?gclid=1"}, false},
 					{"a reload of another page", "/a.html", []string{"Cache-Control", "max-age=0"}, false},
-					{"prefetched", "/a.html", []string{"Sec-Fetch-Site", "same-origin", "Sec-Purpose", "prefetch", "Referer", site + "/?gclid=1"}, false},
+					{"a prefetched link", "/a.html", []string{"Sec-Fetch-Site", "none", "Sec-Purpose", "prefetch", "Referer", site + "/?gclid=1"}, true},
+					{"prefetched by a proxy", "/a.html", []string{"Sec-Fetch-Site", "same-origin", "Sec-Purpose", "prefetch;anonymous-client-ip", "Referer", site + "/?gclid=1"}, false},
 				} {
 					t.Run(tt.name, func(t *testing.T) {
 						v, before := enter(t, site, "/?gclid=1")
 						after := v.visit(tt.to, tt.header...)
-						if tt.name == "prefetched" {
+						if tt.name == "prefetched by a proxy" {
 							// Its variant is its own: nobody's key decided it.
 							after.ABTestVariantID = before.ABTestVariantID
 						}

@@ -72,19 +72,25 @@ func TestPrerenderedPagesInChromium(t *testing.T) {
 	tb := standin.New(t)
 	c := newCaddy(t)
 	config := globals(tinybirdSink(tb)) + "SITE {\n\trespond 404\n}\n"
+	const asked = "consent {\n\t\t\trequire always\n\t\t}\n\t\t"
 	cases := []struct {
 		name, option, goes string
 		continues          bool
 	}{
-		{"looked at", "before_consent daily_hash", "a", true},
-		{"never looked at", "before_consent daily_hash", "b", true},
-		{"looked at, a session of its own", "before_consent random", "a", false},
-		{"never looked at, a session of its own", "before_consent random", "b", false},
+		{"looked at", asked + "before_consent daily_hash", "a", true},
+		{"never looked at", asked + "before_consent daily_hash", "b", true},
+		{"looked at, a session of its own", asked + "before_consent random", "a", false},
+		{"never looked at, a session of its own", asked + "before_consent random", "b", false},
+		{"looked at, counted by page", asked + "visit page", "a", true},
+		{"looked at, a session of its own, counted by page", asked + "visit page\n\t\tbefore_consent random", "a", false},
+		{"looked at, with cookies", "visit script", "a", true},
+		{"never looked at, with cookies", "visit script", "b", true},
+		{"looked at, with cookies, counted by page", "visit page", "a", true},
 	}
 	sites := make([]string, len(cases))
 	for i, tt := range cases {
 		sites[i] = "http://" + freeAddr(t)
-		config += fmt.Sprintf("%s {\n\tsession_context {\n\t\tworkspace ws_%d\n\t\tproject pr_1\n\t\tcampaign cmp_%d\n\t\tconsent {\n\t\t\trequire always\n\t\t}\n\t\t%s\n\t}\n\treverse_proxy %s\n}\n",
+		config += fmt.Sprintf("%s {\n\tsession_context {\n\t\tworkspace ws_%d\n\t\tproject pr_1\n\t\tcampaign cmp_%d\n\t\t%s\n\t}\n\treverse_proxy %s\n}\n",
 			sites[i], i, i, tt.option, strings.TrimPrefix(upstream.URL, "http://"))
 	}
 	c.write(config)

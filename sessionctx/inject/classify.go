@@ -18,7 +18,7 @@ func readRequest(r *http.Request) request {
 	return request{
 		head:    r.Method == http.MethodHead,
 		connect: r.Method == http.MethodConnect,
-		fetched: r.Header.Get("Sec-Fetch-Dest") == "empty",
+		fetched: r.Header.Get("Sec-Fetch-Dest") == "empty" && !passedOn(r.Header) && !fetchedAhead(r.Header),
 		host:    r.Host,
 		https:   r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https"),
 	}

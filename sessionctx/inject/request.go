@@ -7,12 +7,16 @@ import (
 )
 
 // PageRequest reports whether a browser means to show the answer to r as a
-// page: a GET, a HEAD or a POST navigation for a document or frame. Clients
-// that send no Sec-Fetch headers are judged by Accept and by the path, which is
-// to be the one that the client sent, before any rewrite; "" is r's own.
+// page: a GET, a HEAD or a POST navigation for a document or frame, also by way
+// of a service worker, or ahead of time into the browser's cache. Clients that
+// send no Sec-Fetch headers are judged by Accept and by the path, which is to be
+// the one that the client sent, before any rewrite; "" is r's own.
 func PageRequest(r *http.Request, originalPath string) bool {
 	if r.Header.Get("Upgrade") != "" {
 		return false
+	}
+	if originalPath == "" {
+		originalPath = r.URL.Path
 	}
 	dest, mode := r.Header.Get("Sec-Fetch-Dest"), r.Header.Get("Sec-Fetch-Mode")
 	switch r.Method {
@@ -25,16 +29,27 @@ func PageRequest(r *http.Request, originalPath string) bool {
 		return false
 	}
 	switch {
+	case dest == "empty":
+		return passedOn(r.Header) || fetchedAhead(r.Header) && !staticPath(originalPath)
 	case dest != "":
 		return dest == "document" || dest == "iframe" || dest == "frame"
 	case mode != "":
 		return mode == "navigate"
 	}
-	if originalPath == "" {
-		originalPath = r.URL.Path
-	}
 	named, anything := acceptsHTML(r.Header["Accept"])
 	return named || anything && !staticPath(originalPath)
+}
+
+// passedOn reports whether a service worker passes a navigation on: its request
+// keeps the mode, which no script can set, and loses the destination.
+func passedOn(h http.Header) bool { return h.Get("Sec-Fetch-Mode") == "navigate" }
+
+// fetchedAhead reports whether the answer goes into the browser's cache for a
+// navigation to come, as with <link rel=prefetch>. Whether it is a page is for
+// its type to tell.
+func fetchedAhead(h http.Header) bool {
+	purpose, _, _ := strings.Cut(h.Get("Sec-Purpose"), ";")
+	return h.Get("Sec-Fetch-Mode") == "no-cors" && strings.EqualFold(strings.TrimSpace(purpose), "prefetch")
 }
 
 // acceptsHTML reports whether Accept names HTML, and whether it is missing or

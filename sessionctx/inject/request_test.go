@@ -44,6 +44,12 @@ func TestPageRequest(t *testing.T) {
 		"HTML in a second line":            {"GET", "/", http.Header{"Accept": {"application/json", "text/html"}}, true},
 		"upgrade of insecure requests":     {"GET", "/", header("Upgrade-Insecure-Requests", "1", "Accept", "text/html"), true},
 		"worker of a page that has fetch ": {"GET", "/", header("Sec-Fetch-Dest", "serviceworker"), false},
+		"navigation passed on by a worker": {"GET", "/x.png", header("Sec-Fetch-Dest", "empty", "Sec-Fetch-Mode", "navigate"), true},
+		"POST passed on by a worker":       {"POST", "/", header("Sec-Fetch-Dest", "empty", "Sec-Fetch-Mode", "navigate"), true},
+		"page linked as prefetch":          {"GET", "/a", header("Sec-Fetch-Dest", "empty", "Sec-Fetch-Mode", "no-cors", "Sec-Purpose", "Prefetch; x"), true},
+		"script linked as prefetch":        {"GET", "/a.js", header("Sec-Fetch-Dest", "empty", "Sec-Fetch-Mode", "no-cors", "Sec-Purpose", "prefetch"), false},
+		"prefetch by a script":             {"GET", "/a", header("Sec-Fetch-Dest", "empty", "Sec-Fetch-Mode", "cors", "Sec-Purpose", "prefetch"), false},
+		"beacon":                           {"GET", "/a", header("Sec-Fetch-Dest", "empty", "Sec-Fetch-Mode", "no-cors"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest("GET", test.path, nil)

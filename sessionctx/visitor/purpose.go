@@ -17,6 +17,9 @@ func fetchMetadata(h http.Header) sessionctx.Fetch {
 		Mode: sessionctx.CleanText(field(h, "Sec-Fetch-Mode"), maxFetchWord),
 		Dest: sessionctx.CleanText(field(h, "Sec-Fetch-Dest"), maxFetchWord),
 		User: field(h, "Sec-Fetch-User") == "?1",
+
+		ThirdParty:  len(h["Sec-Fetch-Storage-Access"]) > 0,
+		AnonymousIP: anonymousIP(h),
 	}
 }
 
@@ -25,21 +28,28 @@ func fetchMetadata(h http.Header) sessionctx.Fetch {
 // are counted.
 func purpose(r *http.Request, fetch *sessionctx.Fetch) sessionctx.Purpose {
 	h := r.Header
-	switch {
-	case r.Method == http.MethodHead:
+	if r.Method == http.MethodHead {
 		return sessionctx.PurposeHead
-	case fetch.Dest == "serviceworker",
-		len(h["Service-Worker"]) > 0,
-		len(h["Service-Worker-Navigation-Preload"]) > 0:
-		return sessionctx.PurposeServiceWorker
 	}
 	if p := ahead(h); p != "" {
 		return p
 	}
+	switch {
+	case fetch.Dest == "serviceworker",
+		len(h["Service-Worker"]) > 0,
+		len(h["Service-Worker-Navigation-Preload"]) > 0,
+		// No page's script can make a request of that mode.
+		fetch.Dest == "empty" && fetch.Mode == "navigate":
+		return sessionctx.PurposeServiceWorker
+	case len(h["Range"]) > 0:
+		return sessionctx.PurposeRange
+	}
 	switch fetch.Dest {
 	case "iframe", "frame", "fencedframe", "embed", "object":
-		// A frame of one's own site is a page like any other.
-		if fetch.Site == "same-origin" || fetch.Site == "same-site" {
+		// A frame of one's own site is a page like any other. Within another
+		// site's, it is one that the visitor went on to.
+		own := fetch.Site == "same-origin" || fetch.Site == "same-site"
+		if own && (!fetch.ThirdParty || fetch.User) {
 			return sessionctx.PurposeNavigate
 		}
 		return sessionctx.PurposeIframe
@@ -58,13 +68,11 @@ func purpose(r *http.Request, fetch *sessionctx.Fetch) sessionctx.Purpose {
 func ahead(h http.Header) sessionctx.Purpose {
 	if v := field(h, "Sec-Purpose"); v != "" {
 		word, params, _ := strings.Cut(v, ";")
-		if !strings.EqualFold(strings.TrimSpace(word), "prefetch") {
+		switch {
+		case !strings.EqualFold(strings.TrimSpace(word), "prefetch"):
 			return ""
-		}
-		for p := range strings.SplitSeq(params, ";") {
-			if strings.EqualFold(strings.TrimSpace(p), "prerender") {
-				return sessionctx.PurposePrerender
-			}
+		case hasParam(params, "prerender"):
+			return sessionctx.PurposePrerender
 		}
 		return sessionctx.PurposePrefetch
 	}
@@ -78,6 +86,24 @@ func ahead(h http.Header) sessionctx.Purpose {
 		}
 	}
 	return ""
+}
+
+// anonymousIP reports whether the request comes through a proxy that hides the
+// visitor's address: Chromium's, for pages that another site has fetched ahead.
+func anonymousIP(h http.Header) bool {
+	_, params, _ := strings.Cut(field(h, "Sec-Purpose"), ";")
+	return hasParam(params, "anonymous-client-ip")
+}
+
+// hasParam reports whether the name stands among parameters that have no
+// values, as those of Sec-Purpose.
+func hasParam(params, name string) bool {
+	for p := range strings.SplitSeq(params, ";") {
+		if strings.EqualFold(strings.TrimSpace(p), name) {
+			return true
+		}
+	}
+	return false
 }
 
 // byScript guesses, for browsers without Fetch Metadata, whether a script

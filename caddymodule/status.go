@@ -1,0 +1,239 @@
+package caddymodule
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/inject"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
+)
+
+// status is what operators see of a running server. Times are Unix ms; counts
+// are those of this process since it began.
+type status struct {
+	Campaigns []campaignStatus `json:"campaigns"`
+	Keys      keysStatus       `json:"keys"`
+	Store     storeStatus      `json:"store"`
+	Outbox    outboxHealth     `json:"outbox"`
+	// Geo names the sources of places, in their order.
+	Geo      []string  `json:"geo"`
+	Warnings []warning `json:"warnings"`
+}
+
+// warning is something that an operator should do something about.
+type warning struct {
+	// Code is stable.
+	Code string `json:"code"`
+	// Campaign and Environment, or Datasource, is what it is about.
+	Campaign    string                 `json:"campaign,omitempty"`
+	Environment sessionctx.Environment `json:"campaign_environment,omitempty"`
+	Datasource  string                 `json:"datasource,omitempty"`
+	Text        string                 `json:"text"`
+	Remedy      string                 `json:"remedy"`
+}
+
+type campaignStatus struct {
+	Campaign    string                 `json:"campaign"`
+	Environment sessionctx.Environment `json:"campaign_environment"`
+	Workspace   string                 `json:"workspace"`
+	Project     string                 `json:"project"`
+	// Hosts are those of the sites that have it; empty where any host has.
+	Hosts []string `json:"hosts"`
+	// Pages are counted by what became of them.
+	Pages map[inject.Reason]int64 `json:"pages"`
+	// Counted are pages that were looked at, likely by people; SignsOfLife
+	// are sessions whose script called the API.
+	Counted        int64 `json:"counted"`
+	SignsOfLife    int64 `json:"signs_of_life"`
+	LastSignOfLife int64 `json:"last_sign_of_life,omitempty"`
+}
+
+type keysStatus struct {
+	Available    bool   `json:"available"`
+	ReadAt       int64  `json:"read_at,omitempty"`
+	NextRotation int64  `json:"next_rotation,omitempty"`
+	Trouble      string `json:"trouble,omitempty"`
+}
+
+type storeStatus struct {
+	Name string `json:"name"`
+	Open bool   `json:"open"`
+	// Pending are entries that wait to be written.
+	Pending       int    `json:"pending"`
+	Failures      uint64 `json:"failures"`
+	LastFailureAt int64  `json:"last_failure_at,omitempty"`
+	Trouble       string `json:"trouble,omitempty"`
+}
+
+// outboxHealth is an outbox that may not be open.
+type outboxHealth struct {
+	Open    bool   `json:"open"`
+	Trouble string `json:"trouble,omitempty"`
+	outboxStatus
+}
+
+// lately is how long after a failure of the store it still counts as failing.
+const lately = 5 * time.Minute
+
+// status tells how the app fares at now.
+func (a *App) status(now time.Time) status {
+	e := a.engine()
+	defer e.release()
+	st := status{
+		Campaigns: []campaignStatus{}, Geo: []string{}, Warnings: []warning{},
+		Keys: a.keysStatus(), Store: a.storeStatus(e), Outbox: a.outboxHealth(e),
+	}
+	for _, g := range a.guests {
+		if _, ok := g.(visitor.Geography); ok {
+			id := caddy.GetModuleID(g)
+			st.Geo = append(st.Geo, id[strings.LastIndexByte(id, '.')+1:])
+		}
+	}
+	warn := func(w *warning) {
+		if w != nil {
+			st.Warnings = append(st.Warnings, *w)
+		}
+	}
+	warn(st.Keys.warning())
+	warn(st.Store.warning(now))
+	for _, w := range st.Outbox.warnings() {
+		warn(&w)
+	}
+	for _, h := range a.handlersOf("") {
+		c, w := h.status(now)
+		st.Campaigns = append(st.Campaigns, c)
+		warn(w)
+	}
+	return st
+}
+
+func (h *Handler) status(now time.Time) (campaignStatus, *warning) {
+	c, f := h.campaign, h.life.figures(now)
+	out := campaignStatus{
+		Campaign: c.ID, Environment: c.Environment, Workspace: c.WorkspaceID, Project: c.ProjectID,
+		Hosts: []string{}, Pages: f.pages, Counted: f.counted, SignsOfLife: f.signs,
+	}
+	if hosts := h.app.hosts.Load(); hosts != nil {
+		sorted := slices.Sorted(slices.Values((*hosts)[c.CampaignRef]))
+		out.Hosts = append(out.Hosts, slices.Compact(sorted)...)
+	}
+	last := "never did"
+	if !f.lastAt.IsZero() {
+		out.LastSignOfLife = f.lastAt.UnixMilli()
+		last = "last did at " + readable(out.LastSignOfLife)
+	}
+	if !f.silent {
+		return out, nil
+	}
+	return out, &warning{
+		Code: "no_sign_of_life", Campaign: c.ID, Environment: c.Environment,
+		Text:   fmt.Sprintf("since %s pages go out with their context, and fewer than one in a hundred calls the API; a new session's %s", readable(f.since.UnixMilli()), last),
+		Remedy: noSignOfLifeRemedy,
+	}
+}
+
+func (a *App) keysStatus() keysStatus {
+	l, ok := a.ring.list()
+	return keysStatus{Available: ok, ReadAt: l.ReadAt, NextRotation: l.NextRotation, Trouble: l.Trouble}
+}
+
+func (k *keysStatus) warning() *warning {
+	switch {
+	case !k.Available:
+		why := "it is being read or made"
+		if k.Trouble != "" {
+			why = k.Trouble
+		}
+		return &warning{
+			Code: "keys_unavailable", Text: "there is no key ring, so pages go out without context: " + why,
+			Remedy: "mend Caddy's storage; it is tried again by itself",
+		}
+	case k.Trouble != "":
+		return &warning{
+			Code: "keys_failing", Text: fmt.Sprintf("the key ring that was read at %s stays in use: %s", readable(k.ReadAt), k.Trouble),
+			Remedy: "mend Caddy's storage; it is tried again by itself",
+		}
+	}
+	return nil
+}
+
+func (a *App) storeStatus(e engine) storeStatus {
+	s := storeStatus{Name: a.store.StoreName(), LastFailureAt: a.metrics.storeFails.at.Load()}
+	st, open, err := e.store.look()
+	switch {
+	case open:
+		stats := st.Stats()
+		s.Open, s.Pending, s.Failures = true, stats.Pending, stats.Failures
+		if stats.Down {
+			s.Trouble = "it does not answer"
+		}
+	case err != nil:
+		s.Trouble = err.Error()
+	}
+	return s
+}
+
+func (s *storeStatus) warning(now time.Time) *warning {
+	why := s.Trouble
+	if why == "" && s.LastFailureAt != 0 && now.UnixMilli()-s.LastFailureAt < lately.Milliseconds() {
+		why = "it last failed to answer at " + readable(s.LastFailureAt)
+	}
+	if why == "" {
+		return nil
+	}
+	return &warning{
+		Code: "store_failing", Text: fmt.Sprintf("the store %s fails, so visitors without cookies get a new session with each page: %s", s.Name, why),
+		Remedy: "see that it runs and can be reached, or that no other process uses its file; it is tried again by itself",
+	}
+}
+
+func (a *App) outboxHealth(e engine) outboxHealth {
+	out := outboxHealth{outboxStatus: outboxStatus{Path: a.Outbox.Path, Datasources: []datasourceStatus{}}}
+	box, open, err := e.outbox.look()
+	switch {
+	case open:
+		out.Open, out.outboxStatus = true, statusOf(box)
+	case err != nil:
+		out.Trouble = err.Error()
+	}
+	return out
+}
+
+// nearlyFull is the share of an outbox's bytes, in percent, from which there is
+// a warning. At 90 the rows of traffic stop.
+const nearlyFull = 80
+
+func (o *outboxHealth) warnings() (out []warning) {
+	if o.Trouble != "" {
+		out = append(out, warning{
+			Code: "outbox_unavailable", Text: fmt.Sprintf("the outbox %s is not open, so events are refused: %s", o.Path, o.Trouble),
+			Remedy: "free the directory: one process may use it, and must be able to write; it is tried again by itself",
+		})
+	}
+	if o.MaxDisk > 0 && o.Bytes >= o.MaxDisk/100*nearlyFull {
+		out = append(out, warning{
+			Code: "outbox_nearly_full", Text: fmt.Sprintf("%d of at most %d bytes wait in the outbox %s", o.Bytes, o.MaxDisk, o.Path),
+			Remedy: "mend the delivery, or raise max_disk: at 90 % traffic stops, when it is full events are refused",
+		})
+	}
+	for _, d := range o.Datasources {
+		remedy := "see that the sink can be reached; its rows wait on disk, and are sent again by themselves"
+		switch d.State {
+		case outbox.StateOK:
+			continue
+		case outbox.StateHeld:
+			remedy = "mend the sink's settings (address, token, scope, names), then reload; its rows wait on disk"
+		}
+		out = append(out, warning{
+			Code: "delivery_failing", Datasource: d.Name,
+			Text: fmt.Sprintf("%d rows of %s are not delivered: %s", d.Rows, d.Name, d.LastError), Remedy: remedy,
+		})
+	}
+	return out
+}

@@ -1,0 +1,139 @@
+package tests
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/firebuzz/caddy-sessionctx/tests/standin"
+)
+
+// statusOf runs the command, and gives what it prints and its exit code.
+func (c *caddy) statusOf(args ...string) (out string, code int) {
+	c.t.Helper()
+	cmd := c.command(append([]string{"session-context", "status", "--address", c.admin}, args...)...)
+	b, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(b), code
+}
+
+type statusDocument struct {
+	Campaigns []struct {
+		Campaign    string
+		Environment string `json:"campaign_environment"`
+		Hosts       []string
+		Pages       map[string]int
+		Counted     int
+		SignsOfLife int   `json:"signs_of_life"`
+		Last        int64 `json:"last_sign_of_life"`
+	}
+	Keys     struct{ Available bool }
+	Store    struct{ Open bool }
+	Outbox   struct{ Open bool }
+	Geo      []string
+	Warnings []struct{ Code, Datasource, Text, Remedy string }
+}
+
+func (c *caddy) status() (st statusDocument, code int) {
+	c.t.Helper()
+	out, code := c.statusOf("--json")
+	at := strings.IndexByte(out, '{')
+	if err := json.NewDecoder(strings.NewReader(out[max(at, 0):])).Decode(&st); err != nil {
+		c.t.Fatalf("%v:\n%s", err, out)
+	}
+	return st, code
+}
+
+// TestStatus: an operator sees what a running server has done and what is wrong
+// with it, over reloads, and scripts see by the exit code whether anything is.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	tb := standin.New(t)
+	c := newCaddy(t)
+	writePage(t, c, "index.html", plainPage)
+	config := func(sink string) string {
+		return globals(sink+"\n\t\tgeo headers cloudflare") + "SITE {\n\t" + campaignLines("cmp_1") + "\n\troot DIR/www\n\tfile_server\n}\n"
+	}
+	c.write(config(tinybirdSink(tb)))
+	c.start()
+	for range 3 {
+		v := newVisitor(t, c.site, desktop, false)
+		s := v.visit("/")
+		v.post("events/session/init", map[string]any{"token": s.Session.Token}).ok(t)
+		v.post("events/session/track", map[string]any{"token": s.Session.Token}).ok(t)
+	}
+	newVisitor(t, c.site, desktop, false).visit("/", "Sec-Purpose", "prefetch")
+	newVisitor(t, c.site, "curl/8.0", false).visit("/")
+	waitRows(t, tb, "traffic_v1", 5)
+	want := func(code int, warnings ...string) {
+		t.Helper()
+		eventually(t, 20*time.Second, "the status is as it should be", func() error {
+			st, got := c.status()
+			var codes []string
+			for _, w := range st.Warnings {
+				codes = append(codes, w.Code)
+				if w.Text == "" || w.Remedy == "" {
+					t.Errorf("%s says nothing", w.Code)
+				}
+			}
+			if got != code || strings.Join(codes, " ") != strings.Join(warnings, " ") {
+				return fmt.Errorf("exit code %d, warnings %q", got, codes)
+			}
+			if len(st.Campaigns) != 1 || !st.Keys.Available || !st.Store.Open || !st.Outbox.Open || strings.Join(st.Geo, " ") != "headers" {
+				t.Fatalf("%+v", st)
+			}
+			p := st.Campaigns[0]
+			if p.Campaign != "cmp_1" || p.Environment != "production" || len(p.Hosts) != 1 || p.Hosts[0] != "127.0.0.1" ||
+				p.Pages["injected"] != 5 || p.Counted != 3 || p.SignsOfLife != 3 || p.Last == 0 {
+				t.Fatalf("%+v", p)
+			}
+			return nil
+		})
+	}
+	want(0)
+	if n := c.metric(`caddy_session_context_signs_of_life_total{campaign="cmp_1"}`); n != 3 {
+		t.Errorf("%v signs of life by the metrics", n)
+	}
+
+	// A sink that can't be reached, with the next config: counts go on.
+	c.reload(config("\t\tsink tinybird {\n\t\t\turl http://" + freeAddr(t) + "\n\t\t\ttoken x\n\t\t}"))
+	want(0)
+	v := newVisitor(t, c.site, "curl/8.0", false)
+	s := v.visit("/", "Sec-Purpose", "prefetch")
+	v.post("events/track", map[string]any{"token": s.Session.Token, "event_id": "e", "event_type": "system"}, "Sec-Purpose", "prefetch").ok(t)
+	eventually(t, 20*time.Second, "failing deliveries show", func() error {
+		out, code := c.statusOf()
+		for _, part := range []string{"warning delivery_failing: ", "rows of events_v1 are not delivered", "failing", "cmp_1", "127.0.0.1"} {
+			if !strings.Contains(out, part) || code != 1 {
+				return fmt.Errorf("exit code %d, no %q in:\n%s", code, part, out)
+			}
+		}
+		return nil
+	})
+	c.stop()
+	if out, code := c.statusOf(); code != 1 || !strings.Contains(out, "the admin API at "+c.admin) {
+		t.Errorf("of a server that is down: exit code %d\n%s", code, out)
+	}
+}
+
+// TestStatusOfPagesWithALoader: signs of life are expected of these too.
+func TestStatusOfPagesWithALoader(t *testing.T) {
+	t.Parallel()
+	c := startLanding(t, globals("")+"SITE {\n\t"+campaignLines("cmp_1", "inject loader")+"\n\troot DIR/www\n\tfile_server\n}\n")
+	v := newVisitor(t, c.site, desktop, false)
+	v.page("/")
+	v.page("/", "Sec-Purpose", "prefetch")
+	v.page("/missing")
+	if st, code := c.status(); code != 0 || st.Campaigns[0].Counted != 1 || st.Campaigns[0].Pages["injected"] != 2 {
+		t.Errorf("exit code %d: %+v", code, st)
+	}
+}
