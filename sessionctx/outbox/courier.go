@@ -3,6 +3,7 @@ package outbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"time"
@@ -19,16 +20,26 @@ type sinkInUse struct {
 	released chan struct{}
 }
 
-func (s *sinkInUse) releaseIfUnused() {
-	if s.replaced && s.users == 0 {
-		close(s.released)
+// releaseIfUnused lets go of a sink whose last delivery has ended.
+func (o *Outbox) releaseIfUnused(s *sinkInUse) {
+	if !s.replaced || s.users > 0 {
+		return
+	}
+	close(s.released)
+	if c, ok := s.Sink.(io.Closer); ok {
+		o.closers.Go(func() {
+			if err := c.Close(); err != nil {
+				o.log.Warn("closing a sink", zap.Error(err))
+			}
+		})
 	}
 }
 
 // SetSink starts delivery, or lets it go on through another sink: the next try
 // of every batch uses that one, at once where delivery was failing or held. Nil
 // stops delivery; rows gather on disk. The channel that it returns is closed
-// when nothing is being delivered through the sink before this one any more.
+// when nothing is being delivered through the sink before this one any more;
+// that one is closed then if it is an io.Closer.
 func (o *Outbox) SetSink(sink Sink) (released <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -48,7 +59,7 @@ func (o *Outbox) SetSink(sink Sink) (released <-chan struct{}) {
 		return none
 	}
 	old.replaced = true
-	old.releaseIfUnused()
+	o.releaseIfUnused(old)
 	return old.released
 }
 
@@ -82,7 +93,7 @@ func (o *Outbox) courier(q *queue) {
 		outcome := o.attempt(q, s, sink)
 		o.mu.Lock()
 		sink.users--
-		sink.releaseIfUnused()
+		o.releaseIfUnused(sink)
 		o.mu.Unlock()
 		o.conclude(q, s, outcome)
 	}
@@ -127,6 +138,9 @@ func (o *Outbox) conclude(q *queue, s *segment, out Outcome) {
 	case VerdictHold:
 		o.hold(q, s, out)
 	default:
+		if o.postpone(s, out) {
+			return
+		}
 		if err := o.settle(q, s, out); err != nil {
 			s.settled = &out
 			o.failed(q, s, Retry(0, err))
@@ -153,6 +167,19 @@ func (o *Outbox) doubt(q *queue, s *segment, out Outcome) error {
 		return nil
 	}
 	return fmt.Errorf("%d rows in a row were refused and none accepted: compare the schema of %s with what is sent: %w", q.delivery.blamed, q.name, out.Reason)
+}
+
+// postpone keeps an answer for a segment that a mirror, new since it was sent,
+// has yet to get: it would be gone, or halved.
+func (o *Outbox) postpone(s *segment, out Outcome) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !s.owed {
+		return false
+	}
+	s.settled = &out
+	s.busy = false
+	return true
 }
 
 // release gives a segment back untried.

@@ -26,6 +26,10 @@ import (
 // a sealed segment stands, its halves (names that begin with its name) are not
 // valid and are removed at open: they are sent only after it is gone.
 //
+// A mirror's directory, mirror.NAME beside those of the datasources, is the same
+// again; its sealed files are second names of the outbox's. In it, marks says up
+// to which N each datasource was handed over.
+//
 // A segment is text. The first line is the header:
 //
 //	session-outbox/1 CRC {"datasource":"events_v1","sequence":N,"created":"…"}

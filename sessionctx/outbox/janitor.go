@@ -83,7 +83,7 @@ func (o *Outbox) makeRoom(size int64) {
 		o.dropped += int64(s.rows)
 		o.mu.Unlock()
 		if first {
-			o.log.Error("outbox is full: the oldest rows are being dropped, as overflow drop_oldest asks; raise max_disk or mend the delivery",
+			o.log.Error("outbox is full: the oldest rows are being dropped; raise max_disk or mend the delivery",
 				zap.String("datasource", q.name), zap.Int("rows", s.rows))
 		}
 		o.opt.Observer.Dropped(q.name, s.rows, ErrFull)
@@ -102,7 +102,7 @@ func (o *Outbox) victim(size int64) (*queue, *segment) {
 	var oldest *segment
 	for _, q := range o.queues {
 		for _, s := range q.sealed {
-			if s.busy {
+			if s.busy || s.owed {
 				continue
 			}
 			if oldest == nil || q.low && !queue.low || q.low == queue.low && s.name < oldest.name {
