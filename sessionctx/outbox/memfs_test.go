@@ -20,7 +20,7 @@ type memFS struct {
 	durable map[string]*memNode // as a crash would leave them
 	kept    map[string]bool     // durable directories
 	names   []nameChange        // not yet durable
-	locked  map[string]bool // directories
+	locked  map[string]bool     // directories
 	ops     int
 	fail    func(op, path string) error // nil: all is well
 }
