@@ -95,10 +95,10 @@ func registerMetrics(ctx caddy.Context) *metrics {
 	if registry == nil {
 		return m
 	}
-	for _, c := range []prometheus.Collector{
+	for _, c := range append(mirrorCollectors(),
 		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.committed, m.commitTime,
 		m.delivered, m.quarantined, m.retried, m.dead, m.dropped, m.failing,
-	} {
+	) {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
 			ctx.Logger().Error("metric could not be registered", zap.Error(err))

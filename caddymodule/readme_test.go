@@ -20,7 +20,7 @@ func TestREADMENamesAll(t *testing.T) {
 	}{
 		{"routes", "api.go", `(?m)^\t"([a-z/.-]+)":\s+\{http\.Method`, "| `%s` | ", 7},
 		{"refusals", "*.go", `(?:\brefuse\([^"\n]*|\bbusy\(|\bcode: )"([a-z_]+)"`, "`%s`", 20},
-		{"metrics", "metrics.go", `(?:counters?\(|metricsPrefix \+ )"([a-z_]+)"`, "| `%s` | ", 13},
+		{"metrics", "metrics*.go", `(?:counters?\(|metricsPrefix \+ )"([a-z_]+)"`, "| `%s` | ", 13},
 		{"outcomes of pages", "../sessionctx/inject/reason.go", `Reason = "([a-z_]+)"`, "`%s`", 20},
 		{"further outcomes", "page.go", `inject\.Reason\("([a-z_]+)"\)`, "`%s`", 4},
 		{"variables", "variables.go", `(?:set\(|vars\[)"session\.([a-z_.]+[a-z])"`, "`%s`", 25},
@@ -62,6 +62,7 @@ func TestREADMENamesEveryOption(t *testing.T) {
 		"store redis":         "{\n\tsession_context {\n\t\tstore redis redis://a {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"sink file":           "{\n\tsession_context {\n\t\tsink file {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"sink tinybird":       "{\n\tsession_context {\n\t\tsink tinybird {\n\t\t\t?\n\t\t}\n\t}\n}\n",
+		"sink kafka":          "{\n\tsession_context {\n\t\tsink kafka a:1 {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"outbox":              "{\n\tsession_context {\n\t\toutbox {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"keys":                "{\n\tsession_context {\n\t\tkeys {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"directive":           ":80 {\n\tsession_context {\n\t\t?\n\t}\n}\n",

@@ -28,6 +28,8 @@ func init() {
 // leave the outbox; a crash in between writes a batch twice, which the rows'
 // ids show.
 type FileSink struct {
+	// Name that what waits for this sink is kept under. Default: file.
+	Name string `json:"name,omitempty"`
 	// Directory of the files. Default: `session_context/rows` in Caddy's
 	// data directory.
 	Path string `json:"path,omitempty"`
@@ -66,6 +68,7 @@ func (s *FileSink) Provision(caddy.Context) error {
 // UnmarshalCaddyfile sets up the sink from Caddyfile tokens:
 //
 //	file [<directory>] {
+//		name      <name>
 //		roll_size <size>
 //		roll_keep <number>
 //	}
@@ -77,6 +80,7 @@ func (s *FileSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	b := newBlock(d, "sink file")
 	return b.read(map[string]option{
+		"name": b.id("name", &s.Name),
 		"roll_size": func() error {
 			var v string
 			if err := b.text(&v)(); err != nil {
