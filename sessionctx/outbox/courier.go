@@ -50,6 +50,7 @@ func (o *Outbox) SetSink(sink Sink) (released <-chan struct{}) {
 	}
 	for _, q := range o.queues {
 		q.delivery.throttled = false
+		q.delivery.untold = true
 		q.delivery.hurry()
 		signal(q.wake)
 	}
@@ -279,14 +280,16 @@ func (o *Outbox) passed(q *queue, s *segment, out Outcome) {
 	}
 }
 
-// setState logs a change of state, once.
+// setState logs a change of state, once, and what goes wrong through another
+// sink: it may be something else.
 func (o *Outbox) setState(q *queue, state State, reason error) {
 	o.mu.Lock()
-	was := q.delivery.state
+	was, untold := q.delivery.state, q.delivery.untold
 	q.delivery.state = state
+	q.delivery.untold = false
 	q.delivery.lastError = reason
 	o.mu.Unlock()
-	if was == state {
+	if was == state && (state == StateOK || !untold) {
 		return
 	}
 	log := o.log.With(zap.String("datasource", q.name))

@@ -31,6 +31,7 @@ const (
 // delivery is how a datasource's deliveries go. Under Outbox.mu.
 type delivery struct {
 	state     State
+	untold    bool // nothing was said of the state since the sink was set
 	lastError error
 	failures  int       // in a row
 	notBefore time.Time // of the next try
