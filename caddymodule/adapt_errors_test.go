@@ -454,10 +454,47 @@ store embedded`, "store stands twice in session_context, first in line 3: keep o
 	{"one too many: key_prefix", `store redis redis://a {
 	key_prefix a b
 }`, "key_prefix has one argument too many: 'b', at Caddyfile:4"},
-	{"an unknown sink", "sink clickhouse", "sink 'clickhouse' is unknown: known are file, tinybird, at Caddyfile:3"},
-	{"no sink", "sink", "sink wants a module's name: known are file, tinybird, at Caddyfile:3"},
+	{"an unknown sink", "sink clickhouse", "sink 'clickhouse' is unknown: known are file, kafka, tinybird, at Caddyfile:3"},
+	{"no sink", "sink", "sink wants a module's name: known are file, kafka, tinybird, at Caddyfile:3"},
 	{"two sinks", `sink file
-sink file /b`, "sink stands twice in session_context: this version delivers to one; keep one, at Caddyfile:4"},
+sink file /b`, "two sinks are called 'file': give one a name of its own, the first is in line 3, at Caddyfile:4"},
+	{"two sinks of one name", `sink file
+sink kafka a:1 {
+	name file
+}`, "two sinks are called 'file': give one a name of its own, the first is in line 3, at Caddyfile:4"},
+	{"a name that is no name", `sink file {
+	name a/b
+}`, `name: id "a/b" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:4`},
+	{"sink kafka without a broker", "sink kafka", "sink kafka wants a broker at least, like kafka.internal:9092, at Caddyfile:3"},
+	{"a broker without a port", "sink kafka a:1 kafka.internal", `broker "kafka.internal" is not host:port, like kafka.internal:9092, at Caddyfile:3`},
+	{"a bad prefix of topics", `sink kafka a:1 {
+	topic_prefix a/
+}`, `topic "a/": want 1 to 249 letters, digits, dots, _ and -, at Caddyfile:4`},
+	{"a topic without its name", `sink kafka a:1 {
+	topic events_v1
+}`, "topic wants a datasource and its topic, and has 1 values, at Caddyfile:4"},
+	{"two topics of a datasource", `sink kafka a:1 {
+	topic events_v1 a
+	topic events_v1 b
+}`, "events_v1 has two topics: keep one, at Caddyfile:5"},
+	{"an unknown mechanism", `sink kafka a:1 {
+	sasl oauth u p
+}`, `sasl "oauth" is unknown: known are plain, scram_sha_256, scram_sha_512, at Caddyfile:4`},
+	{"sasl without a password", `sink kafka a:1 {
+	sasl plain u
+}`, "sasl wants a mechanism, a user and a password, and has 2 values, at Caddyfile:4"},
+	{"a client certificate without a key", `sink kafka a:1 {
+	tls_client cert.pem
+}`, "tls_client wants the files of a certificate and of its key, and has 1 values, at Caddyfile:4"},
+	{"one too many: tls", `sink kafka a:1 {
+	tls on
+}`, "tls has one argument too many: 'on', at Caddyfile:4"},
+	{"an unknown codec", `sink kafka a:1 {
+	compression br
+}`, `compression "br" is unknown: known are none, gzip, snappy, lz4, zstd, at Caddyfile:4`},
+	{"a bad max_message", `sink kafka a:1 {
+	max_message 10
+}`, "max_message '10' is not a size between 1KiB and 512MiB, like 1MB, at Caddyfile:4"},
 	{"sink tinybird without url", `sink tinybird {
 	token {env.TINYBIRD_TOKEN}
 }`, "sink tinybird has no url: give the API host of the workspace's region, like https://api.tinybird.co, at Caddyfile:3"},
@@ -471,7 +508,7 @@ sink file /b`, "sink stands twice in session_context: this version delivers to o
 }`, "url has one argument too many: 'p.token', at Caddyfile:4"},
 	{"an unknown option of sink tinybird", `sink tinybird {
 	host https://api.tinybird.co
-}`, "unknown option 'host' in sink tinybird: known are timeout, token, url, at Caddyfile:4"},
+}`, "unknown option 'host' in sink tinybird: known are name, timeout, token, url, at Caddyfile:4"},
 	{"a bad timeout of sink tinybird", `sink tinybird {
 	timeout 60
 }`, "timeout '60' is not a positive duration like 30m, 12h or 30d, at Caddyfile:4"},
@@ -482,7 +519,7 @@ sink file /b`, "sink stands twice in session_context: this version delivers to o
 	{"one too many: sink file", "sink file /a /b", "sink file takes one directory at most, '/b' is one too many, at Caddyfile:3"},
 	{"an unknown option of sink file", `sink file {
 	size 1MiB
-}`, "unknown option 'size' in sink file: known are roll_keep, roll_size, at Caddyfile:4"},
+}`, "unknown option 'size' in sink file: known are name, roll_keep, roll_size, at Caddyfile:4"},
 	{"a roll_size that is too small", `sink file {
 	roll_size 1KiB
 }`, "roll_size '1KiB' is not a size of at least 1MiB, like 64MiB, at Caddyfile:4"},

@@ -146,6 +146,7 @@ func TestShownCaddyfilesLoadWithoutMakingAFile(t *testing.T) {
 			}
 			home := ownHome(t)
 			t.Setenv("TINYBIRD_TOKEN", "p.test")
+			t.Setenv("KAFKA_PASSWORD", "secret")
 			if err := validate(t, text); err != nil {
 				t.Fatal(err)
 			}

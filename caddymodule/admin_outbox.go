@@ -88,14 +88,21 @@ func (a *AdminOutbox) ofOutbox(method string, serve func(*outbox.Outbox, *http.R
 
 // outboxOf finds the outbox of a sink, and waits a moment for it to open.
 func (e engine) outboxOf(ctx context.Context, sink string) (*outbox.Outbox, error) {
-	if sink != "" {
-		return nil, refuse(http.StatusNotFound, "unknown_sink", "no further sink is called %q: leave sink out for the one that there is", sink)
-	}
 	box, err := e.outbox.get(ctx)
 	if err != nil {
 		return nil, refuse(http.StatusServiceUnavailable, "outbox_unavailable", "%v; it is tried again by itself", err)
 	}
-	return box, nil
+	if sink == "" {
+		return box, nil
+	}
+	if mirror := box.Mirror(sink); mirror != nil {
+		return mirror, nil
+	}
+	known := "there is none"
+	if names := box.MirrorNames(); len(names) > 0 {
+		known = "known are " + strings.Join(names, ", ")
+	}
+	return nil, refuse(http.StatusNotFound, "unknown_sink", "no sink after the first is called %q and open: %s; leave sink out for the first", sink, known)
 }
 
 // outboxRefusal is what is answered for an error.

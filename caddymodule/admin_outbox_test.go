@@ -59,7 +59,7 @@ func always(out outbox.Outcome) func(outbox.Batch) outbox.Outcome {
 func outboxApp(t *testing.T, sink outbox.Sink) (caddy.Context, *App, *outbox.Outbox) {
 	t.Helper()
 	ctx, app := keysApp(t, newMemoryStorage())
-	app.sink = sink
+	app.sinks = []namedSink{{name: "test", Sink: sink}}
 	if err := app.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -394,7 +394,7 @@ func TestARowThatFitsNotIsKeptAndTheOthersArrive(t *testing.T) {
 func TestEarlyRowsAreGuarded(t *testing.T) {
 	ctx, app := keysApp(t, newMemoryStorage())
 	sink := &scripted{}
-	app.sink = sink
+	app.sinks = []namedSink{{name: "test", Sink: sink}}
 	other, err := outbox.Open(app.Outbox.Path, outbox.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -35,8 +34,11 @@ type App struct {
 	// Where session states, renewals and sequence numbers are kept.
 	// Default: `embedded`, a file in Caddy's data directory.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=session_context.stores inline_key=store"`
-	// Where rows are delivered. Default: `file`, NDJSON files by datasource
-	// in Caddy's data directory.
+	// Where rows are delivered. Further sinks get the same rows, each at its
+	// own pace. While the first takes nothing and the outbox is full, events are
+	// refused; a further one loses its oldest rows then. What waits for one is
+	// kept under its name: `name`, or the module's. Default: `file`, NDJSON
+	// files by datasource in Caddy's data directory.
 	SinksRaw []json.RawMessage `json:"sinks,omitempty" caddy:"namespace=session_context.sinks inline_key=sink"`
 	// Sources of visitors' places, in order; the first that knows wins.
 	// Default: none.
@@ -69,8 +71,8 @@ type App struct {
 	ctx      caddy.Context
 	log      *zap.Logger
 	store    Store
-	storeKey string // the store's, asked for once
-	sink     outbox.Sink
+	storeKey string      // the store's, asked for once
+	sinks    []namedSink // the first is the outbox's own, the others mirror it
 	guests   []any
 	reader   *visitor.Reader
 	bots     *bots
@@ -211,23 +213,8 @@ func (a *App) loadGuests(ctx caddy.Context) error {
 	a.store, a.storeKey = st, st.StoreKey()
 	a.guests = append(a.guests, mod)
 
-	if len(a.SinksRaw) == 0 {
-		a.SinksRaw = []json.RawMessage{json.RawMessage(`{"sink":"file"}`)}
-	}
-	if len(a.SinksRaw) > 1 {
-		return errors.New("more than one sink: this version delivers to one; keep one")
-	}
-	mods, err := ctx.LoadModule(a, "SinksRaw")
-	if err != nil {
-		return fmt.Errorf("loading sink: %w", err)
-	}
-	for _, mod := range mods.([]any) {
-		sink, ok := mod.(outbox.Sink)
-		if !ok {
-			return fmt.Errorf("module %T is no sink", mod)
-		}
-		a.sink = sink
-		a.guests = append(a.guests, mod)
+	if err := a.loadSinks(ctx); err != nil {
+		return err
 	}
 
 	if a.reader, err = a.newReader(); err != nil {

@@ -53,6 +53,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	}
 	app := &App{}
 	b := newBlock(d, "session_context")
+	sinks := map[string]int{}
 	check := func() error {
 		_, err := app.newReader()
 		return err
@@ -63,14 +64,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			app.StoreRaw = raw
 			return err
 		},
-		"sink": func() error {
-			if len(app.SinksRaw) > 0 {
-				return d.Err("sink stands twice in session_context: this version delivers to one; keep one")
-			}
-			raw, err := guest(d, "session_context.sinks", "sink")
-			app.SinksRaw = append(app.SinksRaw, raw)
-			return err
-		},
+		"sink": func() error { return app.parseSink(d, sinks) },
 		"geo": func() error {
 			raw, err := guest(d, "session_context.geo", "source")
 			app.GeoRaw = append(app.GeoRaw, raw)

@@ -141,8 +141,8 @@ type pooledOutbox struct {
 	// says where batches go and how much may wait. A config that is rejected
 	// after its Start leaves, and the one before it counts again.
 	apps []*App
-	// sink and options are those of the last app that counted.
-	sink    outbox.Sink
+	// sinks and options are those of the last app that counted.
+	sinks   []namedSink
 	options outbox.Options
 	// early are rows of pages that were served before the outbox was open.
 	early []outbox.Row
@@ -184,7 +184,7 @@ func (p *pooledOutbox) configure(a *App) {
 	p.apply()
 }
 
-// unconfigure is configure's inverse. The last app's sink stays in use until
+// unconfigure is configure's inverse. The last app's sinks stay in use until
 // the outbox is closed.
 func (p *pooledOutbox) unconfigure(a *App) {
 	p.mu.Lock()
@@ -200,12 +200,16 @@ func (p *pooledOutbox) unconfigure(a *App) {
 // Under p.mu.
 func (p *pooledOutbox) apply() {
 	if n := len(p.apps); n > 0 {
-		p.sink, p.options = p.apps[n-1].sink, p.apps[n-1].outboxOptions()
+		p.sinks, p.options = p.apps[n-1].sinks, p.apps[n-1].outboxOptions()
 	}
 	if p.box == nil {
 		return
 	}
-	p.box.SetSink(meteredSink{p.sink})
+	// Mirrors first: the sink deletes what it has delivered.
+	if err := p.box.SetMirrors(mirrorsOf(p.sinks)); err != nil {
+		p.log.Error("further sinks stay as they were", zap.Error(err))
+	}
+	p.box.SetSink(meteredSink{p.sinks[0].Sink})
 	if err := p.box.SetLimits(p.options.MaxDisk, p.options.Overflow); err != nil {
 		p.log.Error("outbox keeps its former limits", zap.Error(err))
 	}
@@ -219,7 +223,13 @@ func (p *pooledOutbox) stranded() int64 {
 	if used || box == nil {
 		return 0
 	}
-	return int64(box.Stats().Rows)
+	rows := box.Stats().Rows
+	for _, m := range box.Mirrors() {
+		if m.InUse {
+			rows += m.Rows
+		}
+	}
+	return rows
 }
 
 // current is the outbox, nil until it is open.
@@ -344,7 +354,7 @@ func (a *App) newEngine() engine {
 	e := engine{outboxKey: a.Outbox.Path, storeKey: a.storeKey}
 	// The constructors don't fail: what can't be opened is tried again.
 	box, _, _ := outboxes.LoadOrNew(e.outboxKey, func() (caddy.Destructor, error) {
-		p := &pooledOutbox{sink: a.sink, options: a.outboxOptions(), invalidRows: rate.Sometimes{Interval: time.Minute}}
+		p := &pooledOutbox{sinks: a.sinks, options: a.outboxOptions(), invalidRows: rate.Sometimes{Interval: time.Minute}}
 		// The opener must see p whole: it starts when the opening is set.
 		begin := make(chan struct{})
 		p.opening = open("outbox "+e.outboxKey, a.log, func() (*outbox.Outbox, error) {

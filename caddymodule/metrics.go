@@ -116,11 +116,11 @@ func newMetrics() *metrics {
 
 // collectors are all of them.
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{
+	return append(mirrorCollectors(),
 		m.pages, m.answers, m.renewals, m.conflicts, m.continued, m.storeFails, m.signs, m.rowsLost, m.abPages, m.abSessions, m.abRatio, m.keyRingFails, m.geoUntrusted, m.crawlers, m.committed, m.commitTime,
 		m.delivered, m.quarantined, m.retried, m.dead, m.invalid, m.dropped,
 		m.deliveries, m.deliveryTime, m.outboxes,
-	}
+	)
 }
 
 // registerMetrics adds the figures to the registry of a config.

@@ -65,6 +65,11 @@ func (g *outboxGauges) Collect(ch chan<- prometheus.Metric) {
 		if p, ok := value.(*pooledOutbox); ok {
 			if box := p.current(); box != nil {
 				g.collect(ch, box)
+				for _, name := range box.MirrorNames() {
+					if mirror := box.Mirror(name); mirror != nil {
+						g.collect(ch, mirror)
+					}
+				}
 			}
 		}
 		return true

@@ -63,6 +63,7 @@ func TestREADMENamesEveryOption(t *testing.T) {
 		"store redis":         "{\n\tsession_context {\n\t\tstore redis redis://a {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"sink file":           "{\n\tsession_context {\n\t\tsink file {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"sink tinybird":       "{\n\tsession_context {\n\t\tsink tinybird {\n\t\t\t?\n\t\t}\n\t}\n}\n",
+		"sink kafka":          "{\n\tsession_context {\n\t\tsink kafka a:1 {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"outbox":              "{\n\tsession_context {\n\t\toutbox {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"bots":                "{\n\tsession_context {\n\t\tbots {\n\t\t\t?\n\t\t}\n\t}\n}\n",
 		"keys":                "{\n\tsession_context {\n\t\tkeys {\n\t\t\t?\n\t\t}\n\t}\n}\n",

@@ -28,6 +28,8 @@ func init() {
 // leave the outbox; a crash in between writes a batch twice, which the rows'
 // ids show.
 type FileSink struct {
+	// Name that what waits for this sink is kept under. Default: file.
+	Name string `json:"name,omitempty"`
 	// Directory of the files. Default: `session_context/rows` in Caddy's
 	// data directory.
 	Path string `json:"path,omitempty"`
@@ -66,6 +68,7 @@ func (s *FileSink) Provision(caddy.Context) error {
 // UnmarshalCaddyfile sets up the sink from Caddyfile tokens:
 //
 //	file [<directory>] {
+//		name      <name>
 //		roll_size <size>
 //		roll_keep <number>
 //	}
@@ -77,6 +80,7 @@ func (s *FileSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	b := newBlock(d, "sink file")
 	return b.read(map[string]option{
+		"name": b.id("name", &s.Name),
 		"roll_size": func() error {
 			var v string
 			if err := b.text(&v)(); err != nil {
@@ -106,15 +110,23 @@ func (s *FileSink) Deliver(_ context.Context, b outbox.Batch) outbox.Outcome {
 	return outbox.Delivered(0, nil)
 }
 
-// fileLocks keeps two outboxes of this process, as a reload may make for a
+// rowsFile keeps two outboxes of this process, as a reload may make for a
 // while, from writing to one file at once.
-var fileLocks sync.Map // path → *sync.Mutex
+type rowsFile struct {
+	sync.Mutex
+	// named: the file's name, and that of each directory above it, has been
+	// synced. An earlier process may have ended before it did that.
+	named bool
+}
+
+var rowsFiles sync.Map // path → *rowsFile
 
 func (s *FileSink) append(b outbox.Batch) (err error) {
 	path := filepath.Join(s.Path, b.Datasource+".ndjson")
-	lock, _ := fileLocks.LoadOrStore(path, new(sync.Mutex))
-	lock.(*sync.Mutex).Lock()
-	defer lock.(*sync.Mutex).Unlock()
+	shared, _ := rowsFiles.LoadOrStore(path, new(rowsFile))
+	file := shared.(*rowsFile)
+	file.Lock()
+	defer file.Unlock()
 	if err := os.MkdirAll(s.Path, 0o700); err != nil {
 		return fmt.Errorf("making the rows' directory: %w", err)
 	}
@@ -146,12 +158,14 @@ func (s *FileSink) append(b outbox.Batch) (err error) {
 		}
 		size = 0
 	}
+	file.named = file.named && size > 0
 	_, err = f.Write(b.Body)
 	if err == nil {
 		err = f.Sync()
 	}
-	if err == nil && size == 0 {
-		err = syncDir(s.Path) // the file's name has to last too
+	if err == nil && !file.named {
+		err = syncNames(s.Path)
+		file.named = err == nil
 	}
 	if err != nil {
 		// The batch comes again: no half of it may stay.
@@ -180,6 +194,17 @@ func cutTornRow(f *os.File, size int64) (int64, error) {
 		return size, nil
 	}
 	return whole, f.Truncate(whole)
+}
+
+// syncNames makes the names in a directory durable, and its own: rows in a
+// directory that a power cut forgets are lost.
+func syncNames(path string) error {
+	err := syncDir(path)
+	for dir := path; dir != filepath.Dir(dir); {
+		dir = filepath.Dir(dir)
+		_ = syncDir(dir) // may belong to somebody else, who keeps it by other means
+	}
+	return err
 }
 
 func syncDir(path string) error {

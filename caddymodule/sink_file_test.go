@@ -2,11 +2,13 @@ package caddymodule
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -122,5 +124,65 @@ func TestFileSinkKeepsTheBatchOnTrouble(t *testing.T) {
 	out := s.Deliver(t.Context(), outbox.Batch{Datasource: "events_v1", Name: "1", Rows: 1, Body: []byte("{}\n")})
 	if out.Verdict != outbox.VerdictRetry || out.Reason == nil {
 		t.Errorf("%+v", out)
+	}
+}
+
+// TestFileSinkOnAFullDisk: the batch is kept, with the disk's own words, and
+// written once there is space.
+func TestFileSinkOnAFullDisk(t *testing.T) {
+	s := testSink(t)
+	if err := os.MkdirAll(s.Path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(s.Path, "events_v1.ndjson")
+	if err := os.Symlink("/dev/full", path); err != nil {
+		t.Fatal(err)
+	}
+	b := outbox.Batch{Datasource: "events_v1", Name: "1", Rows: 1, Body: []byte("{}\n")}
+	out := s.Deliver(t.Context(), b)
+	if out.Verdict != outbox.VerdictRetry || !errors.Is(out.Reason, syscall.ENOSPC) {
+		t.Fatalf("%+v", out)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	deliver(t, s, "{}\n")
+	if text, err := os.ReadFile(path); err != nil || string(text) != "{}\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// TestFileSinkHasAFileADatasource: and files put aside of one are not counted
+// as another's.
+func TestFileSinkHasAFileADatasource(t *testing.T) {
+	s := testSink(t)
+	big := strings.Repeat("x", 1<<20) + "\n"
+	var wg sync.WaitGroup
+	for _, ds := range []string{"events_v1", "session_v1"} {
+		wg.Go(func() {
+			for i := range 4 {
+				b := outbox.Batch{Datasource: ds, Name: "1", Rows: 1, Body: []byte(fmt.Sprint(ds, i) + big)}
+				if out := s.Deliver(t.Context(), b); out.Verdict != outbox.VerdictDelivered {
+					t.Errorf("%+v", out)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	entries, err := os.ReadDir(s.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int{}
+	for _, e := range entries {
+		ds := e.Name()[:strings.IndexAny(e.Name(), "-.")]
+		count[ds]++
+		text, err := os.ReadFile(filepath.Join(s.Path, e.Name()))
+		if err != nil || !bytes.HasPrefix(text, []byte(ds)) || bytes.Count(text, []byte("\n")) != 1 {
+			t.Errorf("%s begins with %.12q, %v", e.Name(), text, err)
+		}
+	}
+	if count["events_v1"] != 3 || count["session_v1"] != 3 { // the current one and two put aside
+		t.Errorf("files %v", count)
 	}
 }

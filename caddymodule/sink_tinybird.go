@@ -17,6 +17,8 @@ func init() {
 
 // TinybirdSink delivers rows to Tinybird's Events API.
 type TinybirdSink struct {
+	// Name that what waits for this sink is kept under. Default: tinybird.
+	Name string `json:"name,omitempty"`
 	// The API host of the workspace's region, for example
 	// `https://api.tinybird.co` or `https://api.us-east.tinybird.co`.
 	// Placeholders are allowed. Required.
@@ -29,7 +31,7 @@ type TinybirdSink struct {
 	// Longest wait for an answer. Default: 60s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	outbox.Sink `json:"-"`
+	*tinybird.Client `json:"-"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -55,7 +57,7 @@ func (s *TinybirdSink) Provision(caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("sink tinybird: %w", err)
 	}
-	s.Sink = client
+	s.Client = client
 	return nil
 }
 
@@ -71,6 +73,7 @@ func placeholderOnly(s string) string {
 // UnmarshalCaddyfile sets up the sink from Caddyfile tokens:
 //
 //	tinybird {
+//		name    <name>
 //		url     <url>
 //		token   <token>
 //		timeout <duration>
@@ -83,6 +86,7 @@ func (s *TinybirdSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	b := newBlock(d, "sink tinybird")
 	if err := b.read(map[string]option{
+		"name":    b.id("name", &s.Name),
 		"url":     b.text(&s.URL),
 		"token":   b.text(&s.Token),
 		"timeout": b.duration(&s.Timeout),

@@ -22,7 +22,7 @@ func TestModules(t *testing.T) {
 	for _, m := range []string{
 		"session_context", "http.handlers.session_context", "http.handlers.session_context_api",
 		"session_context.stores.embedded", "session_context.stores.redis",
-		"session_context.sinks.file", "session_context.sinks.tinybird",
+		"session_context.sinks.file", "session_context.sinks.kafka", "session_context.sinks.tinybird",
 		"session_context.geo.headers", "session_context.geo.mmdb",
 	} {
 		if !strings.Contains(string(out), "\n"+m+"\n") {

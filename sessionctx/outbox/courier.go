@@ -3,6 +3,7 @@ package outbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"time"
@@ -19,16 +20,26 @@ type sinkInUse struct {
 	released chan struct{}
 }
 
-func (s *sinkInUse) releaseIfUnused() {
-	if s.replaced && s.users == 0 {
-		close(s.released)
+// releaseIfUnused lets go of a sink whose last delivery has ended.
+func (o *Outbox) releaseIfUnused(s *sinkInUse) {
+	if !s.replaced || s.users > 0 {
+		return
+	}
+	close(s.released)
+	if c, ok := s.Sink.(io.Closer); ok {
+		o.closers.Go(func() {
+			if err := c.Close(); err != nil {
+				o.log.Warn("closing a sink", zap.Error(err))
+			}
+		})
 	}
 }
 
 // SetSink starts delivery, or lets it go on through another sink: the next try
 // of every batch uses that one, at once where delivery was failing or held. Nil
 // stops delivery; rows gather on disk. The channel that it returns is closed
-// when nothing is being delivered through the sink before this one any more.
+// when nothing is being delivered through the sink before this one any more;
+// that one is closed then if it is an io.Closer.
 func (o *Outbox) SetSink(sink Sink) (released <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -39,6 +50,7 @@ func (o *Outbox) SetSink(sink Sink) (released <-chan struct{}) {
 	}
 	for _, q := range o.queues {
 		q.delivery.throttled = false
+		q.delivery.untold = true
 		q.delivery.hurry()
 		signal(q.wake)
 	}
@@ -48,7 +60,7 @@ func (o *Outbox) SetSink(sink Sink) (released <-chan struct{}) {
 		return none
 	}
 	old.replaced = true
-	old.releaseIfUnused()
+	o.releaseIfUnused(old)
 	return old.released
 }
 
@@ -82,7 +94,7 @@ func (o *Outbox) courier(q *queue) {
 		outcome := o.attempt(q, s, sink)
 		o.mu.Lock()
 		sink.users--
-		sink.releaseIfUnused()
+		o.releaseIfUnused(sink)
 		replaced := sink.replaced
 		o.mu.Unlock()
 		if replaced && outcome.Verdict.again() {
@@ -134,6 +146,9 @@ func (o *Outbox) conclude(q *queue, s *segment, out Outcome) {
 	case VerdictHold:
 		o.hold(q, s, out)
 	default:
+		if o.postpone(s, out) {
+			return
+		}
 		if err := o.settle(q, s, out); err != nil {
 			s.settled = &out
 			o.failed(q, s, Retry(0, err))
@@ -160,6 +175,19 @@ func (o *Outbox) doubt(q *queue, s *segment, out Outcome) error {
 		return nil
 	}
 	return fmt.Errorf("%d rows in a row were refused and none accepted: compare the schema of %s with what is sent: %w", q.delivery.blamed, q.name, out.Reason)
+}
+
+// postpone keeps an answer for a segment that a mirror, new since it was sent,
+// has yet to get: it would be gone, or halved.
+func (o *Outbox) postpone(s *segment, out Outcome) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !s.owed {
+		return false
+	}
+	s.settled = &out
+	s.busy = false
+	return true
 }
 
 // release gives a segment back untried.
@@ -264,14 +292,16 @@ func (o *Outbox) passed(q *queue, s *segment, out Outcome) {
 	}
 }
 
-// setState logs a change of state, once.
+// setState logs a change of state, once, and what goes wrong through another
+// sink: it may be something else.
 func (o *Outbox) setState(q *queue, state State, reason error) {
 	o.mu.Lock()
-	was := q.delivery.state
+	was, untold := q.delivery.state, q.delivery.untold
 	q.delivery.state = state
+	q.delivery.untold = false
 	q.delivery.lastError = reason
 	o.mu.Unlock()
-	if was == state {
+	if was == state && (state == StateOK || !untold) {
 		return
 	}
 	log := o.log.With(zap.String("datasource", q.name))

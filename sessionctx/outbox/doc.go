@@ -12,6 +12,9 @@
 // rows carry ids that make such twins collapse. The one exception is an
 // operator's own choice, DropOldest.
 //
+// The same rows may go to further sinks, see Mirror: the promise holds for each,
+// within the mirror's share of the disk.
+//
 // It never looks into a row, never regroups a sealed segment, never gives up on
 // a batch because of the network, and knows nothing of HTTP: where rows go is a
 // Sink's business.

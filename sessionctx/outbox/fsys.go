@@ -21,6 +21,9 @@ type fsys interface {
 	// Truncate cuts a file and syncs it.
 	Truncate(path string, size int64) error
 	Rename(from, to string) error
+	// Link gives a file a second name, which must not be taken. Not every file
+	// system can.
+	Link(from, to string) error
 	Remove(path string) error
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error
@@ -119,5 +122,7 @@ func (osFS) Truncate(path string, size int64) error {
 }
 
 func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
+
+func (osFS) Link(from, to string) error { return os.Link(from, to) }
 
 func (osFS) Remove(path string) error { return os.Remove(path) }

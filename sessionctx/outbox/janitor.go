@@ -103,7 +103,7 @@ func (o *Outbox) victim(size int64) (*queue, *segment) {
 	var oldest *segment
 	for _, q := range o.queues {
 		for _, s := range q.sealed {
-			if s.busy {
+			if s.busy || s.owed {
 				continue
 			}
 			if oldest == nil || q.low && !queue.low || q.low == queue.low && s.name < oldest.name {

@@ -20,7 +20,7 @@ type memFS struct {
 	durable map[string]*memNode // as a crash would leave them
 	kept    map[string]bool     // durable directories
 	names   []nameChange        // not yet durable
-	locked  bool
+	locked  map[string]bool     // directories
 	ops     int
 	fail    func(op, path string) error // nil: all is well
 }
@@ -40,7 +40,7 @@ type nameChange struct {
 }
 
 func newMemFS() *memFS {
-	return &memFS{files: map[string]*memNode{}, dirs: map[string]bool{}, durable: map[string]*memNode{}, kept: map[string]bool{}}
+	return &memFS{files: map[string]*memNode{}, dirs: map[string]bool{}, durable: map[string]*memNode{}, kept: map[string]bool{}, locked: map[string]bool{}}
 }
 
 func (m *memFS) begin(op, path string) error {
@@ -173,6 +173,24 @@ func (m *memFS) Rename(from, to string) error {
 	return nil
 }
 
+func (m *memFS) Link(from, to string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin("link", from); err != nil {
+		return err
+	}
+	n := m.files[from]
+	switch {
+	case n == nil, !m.dirs[filepath.Dir(to)]:
+		return fs.ErrNotExist
+	case m.files[to] != nil:
+		return fs.ErrExist
+	}
+	m.files[to] = n
+	m.names = append(m.names, nameChange{dir: filepath.Dir(to), make: to, node: n})
+	return nil
+}
+
 func (m *memFS) Remove(path string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -223,11 +241,11 @@ func (m *memFS) Lock(dir string) (io.Closer, error) {
 	if err := m.begin("lock", dir); err != nil {
 		return nil, err
 	}
-	if m.locked {
+	if m.locked[dir] {
 		return nil, ErrLocked
 	}
-	m.locked = true
-	return closerFunc(func() error { m.mu.Lock(); m.locked = false; m.mu.Unlock(); return nil }), nil
+	m.locked[dir] = true
+	return closerFunc(func() error { m.mu.Lock(); delete(m.locked, dir); m.mu.Unlock(); return nil }), nil
 }
 
 type closerFunc func() error
@@ -238,7 +256,8 @@ func (f closerFunc) Close() error { return f() }
 func (m *memFS) kill() *memFS {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.locked, m.fail = false, nil
+	clear(m.locked)
+	m.fail = nil
 	return m
 }
 
@@ -253,10 +272,18 @@ func (m *memFS) crash(r *rand.Rand) *memFS {
 	}
 	after := newMemFS()
 	for dir := range m.kept {
-		after.dirs[dir], after.kept[dir] = true, true
+		if m.reachable(dir) {
+			after.dirs[dir], after.kept[dir] = true, true
+		}
 	}
+	// A file may have two names: it stays one file.
+	nodes := map[*memNode]*memNode{}
 	for path, n := range m.durable {
-		if !m.kept[filepath.Dir(path)] {
+		if !after.kept[filepath.Dir(path)] {
+			continue
+		}
+		if node := nodes[n]; node != nil {
+			after.files[path], after.durable[path] = node, node
 			continue
 		}
 		data, live := bytes.Clone(n.synced), n.live
@@ -271,8 +298,20 @@ func (m *memFS) crash(r *rand.Rand) *memFS {
 		}
 		node := &memNode{live: data, synced: bytes.Clone(data)}
 		after.files[path], after.durable[path] = node, node
+		nodes[n] = node
 	}
 	return after
+}
+
+// reachable tells whether a durable directory is in durable ones up to the
+// outbox's own.
+func (m *memFS) reachable(dir string) bool {
+	for ; m.kept[dir]; dir = filepath.Dir(dir) {
+		if dir == "/q" {
+			return true
+		}
+	}
+	return false
 }
 
 type memFile struct {

@@ -51,7 +51,8 @@ type Options struct {
 
 	// SegmentRows, SegmentBytes (of JSON and LFs) and SegmentAge seal a
 	// segment; age (±20 %) only while nothing sealed waits. Defaults 10,000,
-	// 4 MiB, 1 s.
+	// 4 MiB, 1 s. With mirrors, age seals while something waits too, the more of
+	// it the later, after a minute at most.
 	SegmentRows  int
 	SegmentBytes int64
 	SegmentAge   time.Duration
@@ -71,6 +72,8 @@ type Options struct {
 	Observer Observer
 
 	fs fsys
+	// source is the outbox that a mirror's belongs to.
+	source *Outbox
 }
 
 func (o Options) withDefaults() (Options, error) {

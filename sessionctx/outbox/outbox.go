@@ -49,6 +49,7 @@ type Outbox struct {
 	cut     int64 // bytes of torn tails cut at open
 	dropped int64 // rows gone, see Observer.Dropped
 	spells  map[[2]string]*spell
+	mirrors mirrors
 
 	letters sync.Mutex // serializes file work on dead letters; before mu
 
@@ -58,7 +59,8 @@ type Outbox struct {
 	committed chan struct{} // closed when the committer has ended
 	closeOnce sync.Once
 	closeErr  error
-	workers   sync.WaitGroup     // couriers and janitor
+	workers   sync.WaitGroup     // couriers, janitor and feeder
+	closers   sync.WaitGroup     // of sinks that were replaced
 	ctx       context.Context    // of deliveries
 	cancel    context.CancelFunc // ends deliveries that outlive the grace
 }
@@ -113,6 +115,7 @@ type segment struct {
 
 	// Once it is sealed; under Outbox.mu.
 	sealedAt time.Time
+	owed     bool // to a mirror: not to be delivered before
 	attempts
 }
 
@@ -156,6 +159,7 @@ func Open(dir string, opt Options) (*Outbox, error) {
 		sweep:     make(chan struct{}, 1),
 		stop:      make(chan struct{}),
 		committed: make(chan struct{}),
+		mirrors:   mirrors{wake: make(chan struct{}, 1)},
 	}
 	o.maxDisk.Store(opt.MaxDisk)
 	o.overflow.Store(int32(opt.Overflow))
@@ -193,6 +197,12 @@ func (o *Outbox) SetLimits(maxDisk int64, overflow Overflow) error {
 	o.maxDisk.Store(opt.MaxDisk)
 	o.overflow.Store(int32(opt.Overflow))
 	signal(o.sweep)
+	o.mu.Lock()
+	for _, m := range o.mirrors.list {
+		m.resized = true
+	}
+	o.mu.Unlock()
+	signal(o.mirrors.wake)
 	return nil
 }
 
@@ -382,7 +392,8 @@ func (q *queue) nextName() string {
 }
 
 // Flush commits what was added, seals every open segment, and ends the
-// couriers' backoff (not what a sink asked for, not parked batches).
+// couriers' backoff (not what a sink asked for, not parked batches), those of
+// the mirrors too.
 func (o *Outbox) Flush(ctx context.Context) error {
 	o.mu.Lock()
 	if o.closed {
@@ -396,11 +407,8 @@ func (o *Outbox) Flush(ctx context.Context) error {
 	g.seal = true
 	g.waiters++
 	signal(o.wake)
-	for _, q := range o.queues {
-		q.delivery.hurry()
-		signal(q.wake)
-	}
 	o.mu.Unlock()
+	o.hurry()
 	select {
 	case <-g.done:
 		return nil
@@ -426,9 +434,10 @@ func (o *Outbox) Close() error {
 		o.mu.Lock()
 		if o.sink != nil {
 			o.sink.replaced = true
-			o.sink.releaseIfUnused()
+			o.releaseIfUnused(o.sink)
 		}
 		o.mu.Unlock()
+		o.closers.Wait()
 		o.closeErr = errors.Join(o.closeErr, o.lock.Close())
 	})
 	return o.closeErr

@@ -35,6 +35,7 @@ const (
 // delivery is how a datasource's deliveries go. Under Outbox.mu.
 type delivery struct {
 	state     State
+	untold    bool // nothing was said of the state since the sink was set
 	lastError error
 	failures  int       // in a row
 	notBefore time.Time // of the next try
@@ -103,7 +104,7 @@ func (o *Outbox) next(q *queue, now time.Time) (*segment, time.Duration) {
 	var suspect, fresh *segment
 	for _, s := range q.sealed {
 		switch {
-		case s.busy:
+		case s.busy, s.owed:
 		case s.parked:
 			if d := s.retryAt.Sub(now); d > 0 {
 				sooner(d)
@@ -138,8 +139,16 @@ func (o *Outbox) next(q *queue, now time.Time) (*segment, time.Duration) {
 // heldBack tells how long a segment has to wait for older rows of the
 // datasource that goes before its own.
 func (o *Outbox) heldBack(q *queue, s *segment, now time.Time) time.Duration {
-	first := o.queues[o.opt.After[q.name]]
-	if first == nil || q.delivery.unordered || !first.holdsOlder(s.sealedAt) {
+	after := o.opt.After[q.name]
+	first := o.queues[after]
+	if after == "" || q.delivery.unordered {
+		return 0
+	}
+	older := first != nil && first.holdsOlder(s.sealedAt)
+	if !older && o.opt.source != nil {
+		older = o.opt.source.withholds(after, s.sealedAt)
+	}
+	if !older {
 		return 0
 	}
 	if s.heldSince.IsZero() {

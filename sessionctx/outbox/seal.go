@@ -92,9 +92,11 @@ func (o *Outbox) sealOne(q *queue, s *segment) error {
 			q.openBorn = bornAt(other.name)
 		}
 	}
+	s.owed = o.isFed()
 	q.insert(s)
 	o.mu.Unlock()
 	signal(q.wake)
+	signal(o.mirrors.wake)
 	return nil
 }
 
@@ -126,14 +128,18 @@ func (o *Outbox) sealAged() (due time.Time) {
 		if q.open == nil {
 			continue
 		}
+		sealAt := q.open.sealAt
 		o.mu.Lock()
-		waiting := q.waiting(now)
+		waiting, fed := q.waiting(now), o.isFed()
+		if waiting && fed {
+			sealAt = sealAt.Add(o.mirrorDelay(q))
+		}
 		o.mu.Unlock()
-		if waiting {
+		if waiting && !fed {
 			continue // the courier wakes the committer when that is gone
 		}
-		if now.Before(q.open.sealAt) {
-			sooner(q.open.sealAt)
+		if now.Before(sealAt) {
+			sooner(sealAt)
 			continue
 		}
 		o.seal(q)

@@ -111,6 +111,7 @@ func (o *Outbox) split(q *queue, s *segment) error {
 	o.mu.Lock()
 	q.remove(s)
 	older.sealedAt, younger.sealedAt = s.sealedAt, s.sealedAt
+	older.owed, younger.owed = s.owed, s.owed
 	q.insert(older)
 	q.insert(younger)
 	o.disk += older.size + younger.size - s.size

@@ -26,6 +26,10 @@ type Batch struct {
 
 // Sink is where batches go. Deliver is called for one batch a datasource at a
 // time, for several datasources at once, and must return soon after ctx ends.
+//
+// A sink that is an io.Closer is closed when another has taken its place and
+// its last delivery has ended. It lets go of its connections then, no more: the
+// one before may come back, and is delivered through again.
 type Sink interface {
 	Deliver(ctx context.Context, b Batch) Outcome
 }

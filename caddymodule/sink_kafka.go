@@ -1,0 +1,231 @@
+package caddymodule
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/kafka"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+)
+
+func init() {
+	caddy.RegisterModule(KafkaSink{})
+}
+
+// KafkaSink produces rows to Kafka: a topic for each datasource, a message for
+// each row, keyed by its session. All in-sync replicas acknowledge a batch
+// before it leaves the outbox; one that fails half way comes again as a whole,
+// which the rows' ids show.
+type KafkaSink struct {
+	// Name that what waits for this sink is kept under. Default: kafka.
+	Name string `json:"name,omitempty"`
+	// Some of the cluster's brokers, host:port. Placeholders are allowed.
+	// Required.
+	Brokers []string `json:"brokers,omitempty"`
+	// What stands before the datasource in a topic's name. Default: nothing.
+	TopicPrefix string `json:"topic_prefix,omitempty"`
+	// Topics by datasource, for those that are called otherwise.
+	Topics map[string]string `json:"topics,omitempty"`
+	// How the sink logs in. Default: not at all.
+	SASL *KafkaSASL `json:"sasl,omitempty"`
+	// TLS to the brokers. Default: in the clear.
+	TLS *KafkaTLS `json:"tls,omitempty"`
+	// `none`, `gzip`, `snappy` (default), `lz4` or `zstd`.
+	Compression string `json:"compression,omitempty"`
+	// Largest row that the topics take, in bytes: their max.message.bytes, less
+	// 512. A larger one goes to the dead letters. Default: 1000000.
+	MaxMessage int64 `json:"max_message,omitempty"`
+	// Longest wait for a batch to be acknowledged. Default: 60s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	*kafka.Sink `json:"-"`
+}
+
+// KafkaSASL is how a sink logs in.
+type KafkaSASL struct {
+	// `plain` (over TLS only, or to this machine), `scram_sha_256` or
+	// `scram_sha_512`.
+	Mechanism string `json:"mechanism,omitempty"`
+	// Placeholders are allowed.
+	User string `json:"user,omitempty"`
+	// Write a placeholder like `{env.KAFKA_PASSWORD}`: what stands here is shown
+	// by Caddy's admin API.
+	Password string `json:"password,omitempty"`
+}
+
+// KafkaTLS says whom a sink trusts. The files are read with the config.
+type KafkaTLS struct {
+	// PEM file of the authorities that sign brokers' certificates. Default: the
+	// system's.
+	CA string `json:"ca,omitempty"`
+	// PEM files of a client certificate and its key. Default: none.
+	Cert string `json:"cert,omitempty"`
+	Key  string `json:"key,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (KafkaSink) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "session_context.sinks.kafka",
+		New: func() caddy.Module { return new(KafkaSink) },
+	}
+}
+
+// Provision resolves placeholders and reads certificates. It dials nothing.
+func (s *KafkaSink) Provision(caddy.Context) error {
+	repl := caddy.NewReplacer()
+	cfg := kafka.Config{
+		TopicPrefix: s.TopicPrefix,
+		Topics:      s.Topics,
+		Compression: s.Compression,
+		MaxMessage:  int(s.MaxMessage),
+		Timeout:     time.Duration(s.Timeout),
+	}
+	for _, b := range s.Brokers {
+		cfg.Brokers = append(cfg.Brokers, repl.ReplaceAll(b, ""))
+	}
+	if s.SASL != nil {
+		cfg.Mechanism, cfg.User, cfg.Password = s.SASL.Mechanism, repl.ReplaceAll(s.SASL.User, ""), repl.ReplaceAll(s.SASL.Password, "")
+	}
+	var err error
+	if s.TLS != nil {
+		if cfg.TLS, err = s.TLS.config(); err != nil {
+			return fmt.Errorf("sink kafka: %w", err)
+		}
+	}
+	if s.Sink, err = kafka.New(cfg); err != nil {
+		return fmt.Errorf("sink kafka: %w", err)
+	}
+	return nil
+}
+
+func (t *KafkaTLS) config() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
+		if err != nil {
+			return nil, fmt.Errorf("tls_ca: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("tls_ca %s holds no certificate in PEM form", t.CA)
+		}
+	}
+	if (t.Cert == "") != (t.Key == "") {
+		return nil, errors.New("tls has a certificate without a key, or a key without one: give both files")
+	}
+	if t.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		if err != nil {
+			return nil, fmt.Errorf("tls_client %s %s: %w", t.Cert, t.Key, err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// UnmarshalCaddyfile sets up the sink from Caddyfile tokens:
+//
+//	kafka <broker...> {
+//		name         <name>
+//		topic_prefix <prefix>
+//		topic        <datasource> <topic>
+//		sasl         plain|scram_sha_256|scram_sha_512 <user> <password>
+//		tls
+//		tls_ca       <file>
+//		tls_client   <certificate> <key>
+//		compression  none|gzip|snappy|lz4|zstd
+//		max_message  <size>
+//		timeout      <duration>
+//	}
+func (s *KafkaSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the module's name
+	for d.NextArg() {
+		if err := kafka.CheckBroker(d.Val()); err != nil && !strings.Contains(d.Val(), "{") {
+			return d.WrapErr(err)
+		}
+		s.Brokers = append(s.Brokers, d.Val())
+	}
+	if len(s.Brokers) == 0 {
+		return d.Err("sink kafka wants a broker at least, like kafka.internal:9092")
+	}
+	b := newBlock(d, "sink kafka")
+	tlsOn := func() *KafkaTLS {
+		if s.TLS == nil {
+			s.TLS = &KafkaTLS{}
+		}
+		return s.TLS
+	}
+	return b.read(map[string]option{
+		"name":         b.id("name", &s.Name),
+		"topic_prefix": b.checked(&s.TopicPrefix, kafka.CheckTopic),
+		"topic": func() error {
+			args := d.RemainingArgs()
+			if len(args) != 2 {
+				return d.Errf("topic wants a datasource and its topic, and has %d values", len(args))
+			}
+			if s.Topics[args[0]] != "" {
+				return d.Errf("%s has two topics: keep one", args[0])
+			}
+			if err := kafka.CheckTopic(args[1]); err != nil {
+				return d.WrapErr(err)
+			}
+			if s.Topics == nil {
+				s.Topics = map[string]string{}
+			}
+			s.Topics[args[0]] = args[1]
+			return nil
+		},
+		"sasl": func() error {
+			args := d.RemainingArgs()
+			if len(args) != 3 {
+				return d.Errf("sasl wants a mechanism, a user and a password, and has %d values", len(args))
+			}
+			if _, err := choice("sasl", args[0], kafka.Mechanisms...); err != nil {
+				return d.WrapErr(err)
+			}
+			s.SASL = &KafkaSASL{args[0], args[1], args[2]}
+			return nil
+		},
+		"tls":    func() error { tlsOn(); return b.end("tls") },
+		"tls_ca": func() error { return b.text(&tlsOn().CA)() },
+		"tls_client": func() error {
+			args := d.RemainingArgs()
+			if len(args) != 2 {
+				return d.Errf("tls_client wants the files of a certificate and of its key, and has %d values", len(args))
+			}
+			t := tlsOn()
+			t.Cert, t.Key = args[0], args[1]
+			return nil
+		},
+		"compression": b.choice("compression", &s.Compression, kafka.Compressions...),
+		"max_message": func() error {
+			var v string
+			if err := b.text(&v)(); err != nil {
+				return err
+			}
+			n, err := humanize.ParseBytes(v)
+			if err != nil || n < 1<<10 || n > 1<<29 {
+				return d.Errf("max_message '%s' is not a size between 1KiB and 512MiB, like 1MB", v)
+			}
+			s.MaxMessage = int64(n)
+			return nil
+		},
+		"timeout": b.duration(&s.Timeout),
+	}, "topic")
+}
+
+var (
+	_ outbox.Sink           = (*KafkaSink)(nil)
+	_ caddy.Provisioner     = (*KafkaSink)(nil)
+	_ caddyfile.Unmarshaler = (*KafkaSink)(nil)
+)
