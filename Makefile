@@ -40,7 +40,7 @@ test: setup
 	@failed=0; \
 	$(MAKE) --no-print-directory lint || { failed=1; echo "lint failed, see above; the tests run all the same"; }; \
 	echo "go test -race ./..."; \
-	XDG_DATA_HOME="$(CURDIR)/.cache/test-data" go test -race -count=1 -timeout 15m ./... || failed=1; \
+	XDG_DATA_HOME="$(CURDIR)/.cache/test-data" go test -race -count=1 -timeout 30m ./... || failed=1; \
 	$(MAKE) --no-print-directory test-newest || failed=1; \
 	exit $$failed
 
@@ -51,7 +51,7 @@ test-newest:
 	go get -modfile=.cache/newest.mod github.com/caddyserver/caddy/v2@$(NEWEST_CADDY)
 	@echo "go test ./caddymodule ./tests, with Caddy $(NEWEST_CADDY)"
 	@XDG_DATA_HOME="$(CURDIR)/.cache/test-data" GOFLAGS="$(GOFLAGS) -modfile=$(CURDIR)/.cache/newest.mod -mod=mod" \
-		go test -count=1 -timeout 15m ./caddymodule ./tests
+		go test -count=1 -timeout 30m ./caddymodule ./tests
 
 lint: bin/caddy
 	go vet ./...

@@ -93,7 +93,7 @@ func TestCriticalHintsInChromium(t *testing.T) {
 		check("GET "+host+"/", 0)
 	}
 	// A page of the site's own that leads to one which names hints.
-	by := func(key, way string, requests int) {
+	by := func(key, way, there string, requests int) {
 		t.Helper()
 		clean := b.Page(t)
 		clean.Open("https://hint5.test:" + port + "/form")
@@ -105,11 +105,20 @@ func TestCriticalHintsInChromium(t *testing.T) {
 				t.Fatalf("%s is not sent %d times", key, requests)
 			}
 		}
+		// Another navigation would abort one that has not ended.
+		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			if ended, err := browser.Try(clean, chromedp.Evaluate[bool](there+` === "/again complete"`)); err == nil && ended {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s does not end", key)
+			}
+		}
 		// What comes after it is sent after it.
 		clean.Open("https://hint5.test:" + port + "/form")
 		check(key, requests-1)
 	}
-	by("GET hint5/again", `location = "/again"`, 2)
-	by("POST hint5/again", `document.forms[0].submit()`, 1)
-	by("GET hint5/again", `document.body.append(Object.assign(document.createElement("iframe"), {src: "/again"}))`, 1)
+	by("GET hint5/again", `location = "/again"`, `location.pathname + " " + document.readyState`, 2)
+	by("POST hint5/again", `document.forms[0].submit()`, `location.pathname + " " + document.readyState`, 1)
+	by("GET hint5/again", `document.body.append(Object.assign(document.createElement("iframe"), {src: "/again"}))`, `frames[0].location.pathname + " " + frames[0].document.readyState`, 1)
 }
