@@ -3,6 +3,7 @@ package tests
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -174,13 +175,41 @@ func (c *caddy) start() {
 		}
 		return nil
 	})
-	// Key ring, day keys and store open in the background; pages and calls wait
-	// for them only so long. Where a test keeps one from opening, it goes on.
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if c.inData("keys.json") && c.inData("visitor_keys.json") && c.inData("store.db") {
+	// Keys, store and outbox open in the background; pages and calls wait for
+	// them only so long. Where a test keeps one from opening, it goes on.
+	began := time.Now()
+	for time.Since(began) < 15*time.Second {
+		ready, trouble := c.ready()
+		if ready || trouble && time.Since(began) > 3*time.Second {
 			return
 		}
+		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// ready reports whether all that opens in the background is open, or says why
+// it isn't.
+func (c *caddy) ready() (ready, trouble bool) {
+	res, err := http.Get("http://" + c.admin + "/session_context/status")
+	if err != nil {
+		return false, true // no admin API
+	}
+	defer res.Body.Close()
+	var st struct {
+		Keys struct {
+			Available bool
+			Trouble   string
+		}
+		Store, Outbox struct {
+			Open    bool
+			Trouble string
+		}
+	}
+	if err := json.NewDecoder(res.Body).Decode(&st); err != nil || res.StatusCode != 200 {
+		return false, true // nothing of ours is configured
+	}
+	return st.Keys.Available && st.Store.Open && st.Outbox.Open && c.inData("visitor_keys.json"),
+		st.Keys.Trouble+st.Store.Trouble+st.Outbox.Trouble != ""
 }
 
 func (c *caddy) inData(name string) bool {

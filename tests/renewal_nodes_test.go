@@ -1,8 +1,8 @@
 package tests
 
 import (
+	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"sync"
@@ -150,7 +150,19 @@ func TestKilledBetweenClaimAndAnswer(t *testing.T) {
 				conn.Close()
 				continue
 			}
-			go io.Copy(back, conn)
+			var asked atomic.Bool // for the claim, on this connection
+			go func() {
+				buf := make([]byte, 64<<10)
+				for {
+					n, err := conn.Read(buf)
+					if armed.Load() && bytes.Contains(buf[:n], []byte("\r\nNX\r\n")) {
+						asked.Store(true)
+					}
+					if _, werr := back.Write(buf[:n]); err != nil || werr != nil {
+						return
+					}
+				}
+			}()
 			go func() {
 				defer conn.Close()
 				defer back.Close()
@@ -160,7 +172,7 @@ func TestKilledBetweenClaimAndAnswer(t *testing.T) {
 					if err != nil {
 						return
 					}
-					if armed.Load() {
+					if armed.Load() && asked.Load() {
 						// What Redis did is done; its answer goes nowhere.
 						once.Do(func() { close(claimed) })
 						return

@@ -80,9 +80,12 @@ func TestMirrorHasItsOwnProgress(t *testing.T) {
 			c.start()
 			waitAll(t, "the other", bad, sent)
 			if failing == 1 {
-				if n := c.metric(`caddy_session_context_mirror_delivered_rows_total{datasource="events_v1",sink="b"}`); n != 5 {
-					t.Errorf("the mirror's metric is %v", n)
-				}
+				eventually(t, 10*time.Second, "the mirror's rows are counted", func() error {
+					if n := c.metric(`caddy_session_context_mirror_delivered_rows_total{datasource="events_v1",sink="b"}`); n != 5 {
+						return fmt.Errorf("the metric is %v", n)
+					}
+					return nil
+				})
 			}
 		})
 	}
