@@ -412,6 +412,7 @@ func TestVisitsInChromium(t *testing.T) {
 		})
 	}
 
+	late := int(c.metric(`caddy_session_context_continuations_total{outcome="timeout"}`))
 	traffic, sessions := visitRows(t, c)
 	for i, tt := range visitCases {
 		for f, form := range visitForms {
@@ -442,7 +443,10 @@ func TestVisitsInChromium(t *testing.T) {
 					t.Errorf("%s, %s: it came by %v", tt.name, form.name, r["utm_source"])
 				}
 			}
-			if len(found) != tt.sessions[f] {
+			// A busy machine's store may not tell in time which session goes on.
+			if more := len(found) - tt.sessions[f]; more > 0 && more <= late && (f == byScriptBare || f == byPageBare) {
+				late -= more
+			} else if more != 0 {
 				t.Errorf("%s, %s: %d sessions, want %d", tt.name, form.name, len(found), tt.sessions[f])
 			}
 		}
