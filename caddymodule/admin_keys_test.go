@@ -69,15 +69,17 @@ http://127.0.0.1:1 {
 	return ctx, app
 }
 
-// askAdmin sends a request to the routes that the admin API gets from us.
-func askAdmin(t *testing.T, ctx caddy.Context, method, path, contentType, body string) (int, map[string]any) {
+// askRoutes sends a request to the routes that the admin API gets from a module.
+func askRoutes(t *testing.T, ctx caddy.Context, module interface {
+	caddy.Provisioner
+	caddy.AdminRouter
+}, method, path, contentType, body string) (*httptest.ResponseRecorder, map[string]any) {
 	t.Helper()
-	a := new(AdminKeys)
-	if err := a.Provision(ctx); err != nil {
+	if err := module.Provision(ctx); err != nil {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	for _, route := range a.Routes() {
+	for _, route := range module.Routes() {
 		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := route.Handler.ServeHTTP(w, r); err != nil {
 				t.Error(err)
@@ -88,15 +90,22 @@ func askAdmin(t *testing.T, ctx caddy.Context, method, path, contentType, body s
 	r.Header.Set("Content-Type", contentType)
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, r)
+	var got map[string]any
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+		t.Fatalf("%s %s: %v: %s", method, path, err, w.Body)
+	}
+	return w, got
+}
+
+// askAdmin sends a request to the routes for keys.
+func askAdmin(t *testing.T, ctx caddy.Context, method, path, contentType, body string) (int, map[string]any) {
+	t.Helper()
+	w, got := askRoutes(t, ctx, new(AdminKeys), method, path, contentType, body)
 	if w.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("%s %s: %s", method, path, w.Body)
 	}
 	if w.Code == http.StatusMethodNotAllowed && w.Header().Get("Allow") == "" {
 		t.Error("405 without Allow")
-	}
-	var got map[string]any
-	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
-		t.Fatalf("%v: %s", err, w.Body)
 	}
 	return w.Code, got
 }

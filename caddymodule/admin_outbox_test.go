@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -77,28 +76,11 @@ func outboxApp(t *testing.T, sink outbox.Sink) (caddy.Context, *App, *outbox.Out
 // askOutbox sends a request to the outbox's routes of the admin API.
 func askOutbox(t *testing.T, ctx caddy.Context, method, path, body string) (int, map[string]any) {
 	t.Helper()
-	a := new(AdminOutbox)
-	if err := a.Provision(ctx); err != nil {
-		t.Fatal(err)
+	contentType := "application/json"
+	if body == "form" {
+		contentType = ""
 	}
-	mux := http.NewServeMux()
-	for _, route := range a.Routes() {
-		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := route.Handler.ServeHTTP(w, r); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	r := httptest.NewRequest(method, path, strings.NewReader(body))
-	if body != "form" {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	w := httptest.NewRecorder()
-	mux.ServeHTTP(w, r)
-	var got map[string]any
-	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
-		t.Fatalf("%s %s: %v: %s", method, path, err, w.Body)
-	}
+	w, got := askRoutes(t, ctx, new(AdminOutbox), method, path, contentType, body)
 	return w.Code, got
 }
 

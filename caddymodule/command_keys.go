@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,18 +79,13 @@ a minute by default.
 }
 
 func printKeys(w io.Writer, l keyList) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "KEY\tMAKES\tSTATE\tUSED FROM\tVERIFIES UNTIL")
+	t := table(w, "KEY", "MAKES", "STATE", "USED FROM", "VERIFIES UNTIL")
 	for _, part := range []struct {
 		makes string
 		keys  []sessionctx.KeyInfo
 	}{{"sessions", l.Keys}, {"user ids", l.UserKeys}} {
 		for _, k := range part.keys {
-			until := "-"
-			if k.VerifiesUntil != 0 {
-				until = readable(k.VerifiesUntil)
-			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", k.ID, part.makes, strings.ReplaceAll(string(k.State), "_", " "), readable(k.NotBefore), until)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", k.ID, part.makes, strings.ReplaceAll(string(k.State), "_", " "), readable(k.NotBefore), timeOrDash(k.VerifiesUntil))
 		}
 	}
 	if err := t.Flush(); err != nil {

@@ -239,10 +239,9 @@ func (e *experiments) count(s *sessionctx.Session, subject, at string) {
 // once tells what comes for the first time, and forgets in generations. What
 // is older than its memory does not count as first: nobody can tell.
 type once struct {
-	mu         sync.Mutex
-	size       int
-	seed       maphash.Seed
-	young, old map[uint64]struct{}
+	mu   sync.Mutex
+	seed maphash.Seed
+	recent[uint64, struct{}]
 	// latest is the latest time that was seen, youngAt and oldAt what it was
 	// when either generation began; all in Unix ms.
 	latest, youngAt, oldAt int64
@@ -251,7 +250,7 @@ type once struct {
 type onceKey struct{ at, campaign, subject string }
 
 func newOnce(size int) *once {
-	return &once{size: size, seed: maphash.MakeSeed(), young: map[uint64]struct{}{}}
+	return &once{seed: maphash.MakeSeed(), recent: newRecent[uint64, struct{}](size)}
 }
 
 // first reports whether the key, of something made at createdAt (Unix ms), was
@@ -263,18 +262,13 @@ func (o *once) first(key onceKey, createdAt int64) bool {
 	if createdAt <= o.oldAt {
 		return false // it may be among those that are forgotten
 	}
-	if _, ok := o.young[h]; ok {
-		return false
-	}
-	if _, ok := o.old[h]; ok {
+	if _, known := o.get(h); known {
 		return false
 	}
 	o.latest = max(o.latest, createdAt)
-	if len(o.young) >= o.size {
-		o.old, o.oldAt = o.young, o.youngAt
-		o.young, o.youngAt = make(map[uint64]struct{}, o.size), o.latest
+	if o.put(h, struct{}{}) {
+		o.oldAt, o.youngAt = o.youngAt, o.latest
 	}
-	o.young[h] = struct{}{}
 	return true
 }
 

@@ -2,15 +2,11 @@ package caddymodule
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
 
 // TestLocalTimeOfVisitors: hour and weekday at the visitor's place, over the
@@ -18,38 +14,11 @@ import (
 func TestLocalTimeOfVisitors(t *testing.T) {
 	var now atomic.Pointer[time.Time]
 	now.Store(new(time.Now()))
-	wallClock = func() time.Time { return *now.Load() }
-	t.Cleanup(func() { wallClock = time.Now })
-
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	site := "http://" + l.Addr().String()
-	l.Close()
-	dir := t.TempDir()
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(`{
-	admin off
-	auto_https off
-	persist_config off
-	storage file_system `+dir+`/storage
-	servers {
-		trusted_proxies static 127.0.0.1/32
-	}
-	session_context {
-		outbox {
-			path `+dir+`/outbox
-		}
-		sink file `+dir+`/rows
-		store embedded `+dir+`/store.db
-		geo headers custom {
+	setClock(t, func() time.Time { return *now.Load() })
+	site, _ := loadSite(t, `geo headers custom {
 			country X-Country
 			timezone X-Zone
-		}
-	}
-}
-`+site+` {
-	session_context {
+		}`, `	session_context {
 		workspace ws_1
 		project pr_1
 		campaign cmp_1
@@ -65,15 +34,7 @@ func TestLocalTimeOfVisitors(t *testing.T) {
 	handle {
 		respond "{session.local.hour} {session.local.weekday} closed"
 	}
-}
-`), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := caddy.Load(config, true); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stopApp(t) })
+`)
 
 	for _, c := range []struct{ name, zone, utc, want string }{
 		{"winter", "Europe/Berlin", "2026-01-14T08:30:00Z", "9 wednesday office"},

@@ -8,68 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
-
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
 	"github.com/firebuzz/caddy-sessionctx/tests/geodb"
 )
-
-// tryLoadApp loads a config that has the app alone, with the options given,
-// into this process. site is a handler's further options, in a site of its own.
-func tryLoadApp(t *testing.T, dir, options, site string) error {
-	t.Helper()
-	text := `{
-	admin off
-	auto_https off
-	persist_config off
-	storage file_system ` + dir + `/storage
-	session_context {
-		outbox {
-			path ` + dir + `/outbox
-		}
-		sink file ` + dir + `/rows
-		store embedded ` + dir + `/store.db
-		` + options + `
-	}
-}
-`
-	if site != "" {
-		text += "http://127.0.0.1:0 {\n\tsession_context {\n\t\tworkspace ws_1\n\t\tproject pr_1\n\t\tcampaign cmp_1\n\t\t" + site + "\n\t}\n}\n"
-	}
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return caddy.Load(config, true)
-}
-
-// loadApp is tryLoadApp for a config that must load.
-func loadApp(t *testing.T, dir, options string) *App {
-	t.Helper()
-	if err := tryLoadApp(t, dir, options, ""); err != nil {
-		t.Fatal(err)
-	}
-	return activeApp(t)
-}
-
-func activeApp(t *testing.T) *App {
-	t.Helper()
-	app, err := caddy.ActiveContext().App(appName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return app.(*App)
-}
-
-func stopApp(t *testing.T) {
-	t.Helper()
-	app := activeApp(t)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	awaitRelease(app)
-}
 
 func heldDatabase(t *testing.T, app *App) *visitor.MMDB {
 	t.Helper()

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/chromedp/chromedp"
 
 	"github.com/firebuzz/caddy-sessionctx/tests/browser"
@@ -22,8 +19,7 @@ import (
 // day before by the links of its pages all the same.
 func TestASessionGoesOnOverMidnightInChromium(t *testing.T) {
 	ahead := &atomic.Int64{} // of the real clock, in ns
-	wallClock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	t.Cleanup(func() { wallClock = time.Now })
+	setClock(t, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 	toMidnight := func(d time.Duration) {
 		t.Helper()
 		midnight := time.Now().UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
@@ -36,7 +32,7 @@ func TestASessionGoesOnOverMidnightInChromium(t *testing.T) {
 		fmt.Fprintf(w, `<!doctype html><title>%s</title><link rel=icon href="data:,"><a id=a href=/a>a</a> <a id=b href=/b>b</a>`, r.URL.Path)
 	}))
 	t.Cleanup(upstream.Close)
-	site, _ := loadSite(t, strings.TrimPrefix(upstream.URL, "http://"))
+	site, _ := loadConsentSite(t, strings.TrimPrefix(upstream.URL, "http://"))
 
 	p := browser.Start(t).Page(t)
 	at := func(path string) (id string) {
@@ -76,32 +72,11 @@ func TestASessionGoesOnOverMidnightInChromium(t *testing.T) {
 	}
 }
 
-// loadSite loads a config with one site, of a campaign that asks for consent,
-// into this process, and returns its origin and the directory of its rows.
-func loadSite(t *testing.T, upstream string) (site, rows string) {
+// loadConsentSite loads a site, of a campaign that asks for consent, in front of
+// an upstream.
+func loadConsentSite(t *testing.T, upstream string) (site, rows string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	site = "http://" + l.Addr().String()
-	l.Close()
-	dir := t.TempDir()
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(`{
-	admin off
-	auto_https off
-	persist_config off
-	storage file_system `+dir+`/storage
-	session_context {
-		outbox {
-			path `+dir+`/outbox
-		}
-		sink file `+dir+`/rows
-		store embedded `+dir+`/store.db
-	}
-}
-`+site+` {
-	session_context {
+	return loadSite(t, "", `	session_context {
 		workspace ws_1
 		project pr_1
 		campaign cmp_midnight
@@ -110,24 +85,5 @@ func loadSite(t *testing.T, upstream string) (site, rows string) {
 		}
 	}
 	reverse_proxy `+upstream+`
-}
-`), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := caddy.Load(config, true); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		app, err := caddy.ActiveContext().App(appName)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		if err := caddy.Stop(); err != nil {
-			t.Error(err)
-		}
-		awaitRelease(app.(*App))
-	})
-	return site, dir + "/rows"
+`)
 }

@@ -3,6 +3,7 @@ package caddymodule_test
 import (
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -51,6 +52,26 @@ func TestREADMENamesAll(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The table of dependencies has no row that go.mod does not ask for directly,
+// but for what is no Go module or only brings test data.
+func TestREADMENamesNoDependencyTooMany(t *testing.T) {
+	direct := regexp.MustCompile(`(?m)^\t(?:github\.com/)?([^\s]+) v[^\s]+$`).FindAllStringSubmatch(read(t, "../go.mod"), -1)
+	_, table, _ := strings.Cut(read(t, "../README.md"), "\n## Dependencies\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	rows := regexp.MustCompile(`(?m)^\| ([^\s|]+) (\(npm\) )?\| (.+) \|$`).FindAllStringSubmatch(table, -1)
+	if len(rows) < 20 {
+		t.Fatalf("only %d rows are found", len(rows))
+	}
+	for _, row := range rows {
+		if row[1] == "module" || row[2] != "" || strings.Contains(row[3], "test data") {
+			continue
+		}
+		if !slices.ContainsFunc(direct, func(m []string) bool { return m[1] == row[1] }) {
+			t.Errorf("README.md has a row for %s, which go.mod does not ask for directly", row[1])
+		}
 	}
 }
 

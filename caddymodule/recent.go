@@ -20,9 +20,11 @@ func (r *recent[K, V]) get(k K) (V, bool) {
 	return v, ok
 }
 
-func (r *recent[K, V]) put(k K, v V) {
-	if len(r.young) >= r.size {
+// put reports whether k began a new generation.
+func (r *recent[K, V]) put(k K, v V) (turned bool) {
+	if turned = len(r.young) >= r.size; turned {
 		r.old, r.young = r.young, map[K]V{}
 	}
 	r.young[k] = v
+	return turned
 }

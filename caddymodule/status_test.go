@@ -63,8 +63,7 @@ func TestWhatStatusWarnsOf(t *testing.T) {
 // Which pages bring a warning about their script, and what the admin API says.
 func TestStatusOfSilentPages(t *testing.T) {
 	now := time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
-	wallClock = func() time.Time { return now }
-	t.Cleanup(func() { wallClock = time.Now })
+	setClock(t, func() time.Time { return now })
 	ctx, app := keysApp(t, newMemoryStorage())
 	t.Cleanup(func() { awaitRelease(app) })
 	h := app.handlersOf("")[0]

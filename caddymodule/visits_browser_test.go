@@ -37,8 +37,7 @@ const api = (route, token) => post("/client-api/v1/events/session/" + route, {to
 // is blocked bring a warning, until they are mended, over a reload too.
 func TestPagesOfBeforeInChromium(t *testing.T) {
 	ahead := &atomic.Int64{} // of the real clock, in ns
-	wallClock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	t.Cleanup(func() { wallClock = time.Now })
+	setClock(t, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 	type told struct{ Page, Session string }
 	tells, asked := make(chan told, 16), make(chan string, 512)
 	blocked := &atomic.Bool{}
@@ -75,7 +74,7 @@ addEventListener("fetch", e => { if (e.request.mode === "navigate") e.respondWit
 		asked <- r.URL.Path
 	}))
 	t.Cleanup(upstream.Close)
-	site, rows := loadSite(t, strings.TrimPrefix(upstream.URL, "http://"))
+	site, rows := loadConsentSite(t, strings.TrimPrefix(upstream.URL, "http://"))
 	hear := func(path string) string {
 		t.Helper()
 		select {

@@ -80,10 +80,7 @@ func TestCrawlersProveThemselvesByDNS(t *testing.T) {
 	tb, dns := standin.New(t), nameserver.New(t)
 	dns.Both(googleAddress, googleHost)
 	asked := dns.Hold()
-	c := newCaddy(t)
-	writePage(t, c, "index.html", plainPage)
-	c.write(botsConfig(tb, dns, ""))
-	c.start()
+	c := startLanding(t, botsConfig(tb, dns, ""))
 
 	// DNS does not answer, and the page is there.
 	v := newVisitor(t, c.site, googlebot, false)
@@ -148,10 +145,7 @@ func TestReloadsDoNotWaitForDNS(t *testing.T) {
 	tb, dns := standin.New(t), nameserver.New(t)
 	dns.Both(googleAddress, googleHost)
 	asked := dns.Hold()
-	c := newCaddy(t)
-	writePage(t, c, "index.html", plainPage)
-	c.write(botsConfig(tb, dns, ""))
-	c.start()
+	c := startLanding(t, botsConfig(tb, dns, ""))
 	v := newVisitor(t, c.site, googlebot, false)
 	botPage(t, v, googleAddress)
 	<-asked

@@ -43,10 +43,7 @@ func TestDeliveryIsMendedByReloads(t *testing.T) {
 	config := func(url, token string) string {
 		return globals(fmt.Sprintf("\t\tsink tinybird {\n\t\t\turl %s\n\t\t\ttoken %s\n\t\t}", url, token)) + landing("30m")
 	}
-	c := newCaddy(t)
-	writePage(t, c, "index.html", plainPage)
-	c.write(config("https://api.tinybird.invalid", "p.secret"))
-	c.start()
+	c := startLanding(t, config("https://api.tinybird.invalid", "p.secret"))
 	v := newVisitor(t, c.site, desktop, false)
 	s := v.visit("/")
 	v.post("events/track", map[string]any{"token": s.Session.Token, "event_id": "a", "event_type": "system", "event_uuid": "1"}).ok(t)

@@ -163,7 +163,7 @@ func (e *Embedded) run() {
 			}
 		case <-ticks.C:
 			e.evictNumbers()
-			e.groups.sweep(e.now())
+			e.groups.sweep(e.now(), &e.unsure)
 			sweeping = true
 		case <-idle:
 		}

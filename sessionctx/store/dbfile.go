@@ -148,5 +148,6 @@ func (e *Embedded) replaceFile(cause error) bool {
 		return false
 	}
 	e.db.Store(db)
+	e.keepHorizon()
 	return true
 }

@@ -137,7 +137,7 @@ func OpenEmbedded(path string, o Options) (*Embedded, error) {
 	}
 	e.db.Store(db)
 	if e.stats.setAside.Load() > 0 {
-		e.unsure.extend(e.expiry(longestMember))
+		e.missing(e.expiry(longestMember))
 	}
 	e.numbers.init()
 	go e.run()

@@ -20,7 +20,8 @@ import (
 //
 // A crash loses them. What looks alone afterwards may not be, until the last
 // member that could have been lost has ended. That is never later than the
-// horizon, which lies in the file.
+// horizon, which lies in the file; but for a member that raised it and for
+// which the crash came first, within FlushEvery.
 type groups struct {
 	seed   maphash.Seed
 	shards [groupShards]groupShard
@@ -51,9 +52,9 @@ const (
 	// when a member would outlive it, and reaches that much further then.
 	horizonName = "h:groups"
 	horizonStep = 10 * time.Minute
-	// longestMember is taken for the time that members live where the file
-	// can't tell: twice the longest session.
-	longestMember = 48 * time.Hour
+	// unsureName is the entry whose end is, from Close on, until when the
+	// groups in the file may lack a member.
+	unsureName = "h:unsure"
 )
 
 // groupsBucket is in the file only while no process has it open.
@@ -108,20 +109,24 @@ func (g *groups) of(key string) ([]Member, bool) {
 	return members, !closed
 }
 
-// sweep forgets groups whose last member has ended, a few shards at a time. The
-// committer calls it.
-func (g *groups) sweep(now int64) {
+// sweep forgets groups whose last member has ended, a few shards at a time, and
+// those that a clock that ran ahead would keep for ever. Should the clock be set
+// back, u knows of them. The committer calls it.
+func (g *groups) sweep(now int64, u *unsure) {
+	latest := now + longestMember.Milliseconds()
 	for range sweptAtOnce {
 		s := &g.shards[g.swept%groupShards]
 		g.swept++
 		s.mu.Lock()
 		maps.DeleteFunc(s.members, func(key, encoded string) bool {
 			members, _ := decodeMembers([]byte(encoded))
-			over := lastExpiry(members) <= now
-			if over {
-				g.bytes.Add(-groupSize(key, encoded))
+			last := lastExpiry(members)
+			if now < last && last <= latest {
+				return false
 			}
-			return over
+			u.extend(min(last, latest))
+			g.bytes.Add(-groupSize(key, encoded))
+			return true
 		})
 		s.mu.Unlock()
 	}
@@ -146,17 +151,25 @@ func (e *Embedded) Join(key, member string, value []byte, ttl time.Duration) {
 	m := Member{member, value, e.expiry(ttl)}
 	if checkMember(key, member, value, ttl) != nil || !e.groups.join(key, m, e.o.MaxGroupBytes) {
 		e.stats.dropped.Add(1)
-		e.unsure.extend(m.expiry)
+		e.missing(m.expiry)
 		return
 	}
-	if m.expiry > e.groups.horizon.Load() {
-		e.raiseHorizon(m.expiry)
-	}
+	e.raiseHorizon(m.expiry)
+}
+
+// missing says that groups may lack a member that lives until expiry. A crash
+// must not make that forgotten either.
+func (e *Embedded) missing(expiry int64) {
+	e.unsure.extend(expiry)
+	e.raiseHorizon(expiry)
 }
 
 // raiseHorizon has the file know that members may live until expiry.
 func (e *Embedded) raiseHorizon(expiry int64) {
 	g := e.groups
+	if expiry <= g.horizon.Load() {
+		return
+	}
 	g.raising.Lock()
 	defer g.raising.Unlock()
 	if expiry <= g.horizon.Load() {
@@ -165,6 +178,16 @@ func (e *Embedded) raiseHorizon(expiry int64) {
 	// Where there is no room the next member tries again.
 	if horizon := expiry + horizonStep.Milliseconds(); e.put(horizonName, nil, horizon) {
 		g.horizon.Store(horizon)
+	}
+}
+
+// keepHorizon has a file that took the place of a broken one know it too.
+func (e *Embedded) keepHorizon() {
+	g := e.groups
+	g.raising.Lock()
+	defer g.raising.Unlock()
+	if h := g.horizon.Load(); h > 0 && !e.put(horizonName, nil, h) {
+		g.horizon.Store(0) // the next member tries again
 	}
 }
 
@@ -183,18 +206,21 @@ func (e *Embedded) Sole(ctx context.Context, keys ...string) (Member, error) {
 			return Member{}, ErrClosed
 		}
 	}
-	now := e.now()
-	if err := e.unsure.check(now); err != nil {
+	now, err := e.unsure.check(e.now)
+	if err != nil {
 		return Member{}, e.fail("reading group", err)
 	}
 	return soleOf(now, members...)
 }
 
 // takeGroups moves the groups from the file into memory. Where its last user
-// did not close it, what that one had is lost.
+// did not close it, what that one had is lost. A file that takes the place of a
+// broken one has nothing to tell, and takes nothing from memory.
 func (e *Embedded) takeGroups(tx *bolt.Tx) error {
-	horizon := expiryOf(tx.Bucket(entriesBucket).Get([]byte(horizonName)))
-	e.groups.horizon.Store(horizon)
+	entries := tx.Bucket(entriesBucket)
+	horizon := e.endOf(entries, horizonName)
+	e.groups.horizon.CompareAndSwap(0, horizon)
+	e.unsure.extend(e.endOf(entries, unsureName))
 	b := tx.Bucket(groupsBucket)
 	if b == nil {
 		e.unsure.extend(horizon)
@@ -213,6 +239,7 @@ func (e *Embedded) takeGroups(tx *bolt.Tx) error {
 			return nil
 		}
 		if expiry <= now {
+			e.unsure.extend(expiry)
 			return nil
 		}
 		for _, m := range members {
@@ -232,6 +259,16 @@ func (e *Embedded) takeGroups(tx *bolt.Tx) error {
 	return tx.DeleteBucket(groupsBucket)
 }
 
+// endOf is when an entry ends; 0 where there is none. A damaged one may have
+// ended as late as any.
+func (e *Embedded) endOf(entries *bolt.Bucket, name string) int64 {
+	record := entries.Get([]byte(name))
+	if record != nil && verify(name, record) != nil {
+		return e.expiry(longestMember + horizonStep)
+	}
+	return expiryOf(record)
+}
+
 // writeGroups puts the groups into the file, for the next to open it.
 func (e *Embedded) writeGroups(all map[string]string) error {
 	now := e.now()
@@ -246,13 +283,22 @@ func (e *Embedded) writeGroups(all map[string]string) error {
 			members, _ := decodeMembers(encoded)
 			expiry := lastExpiry(members)
 			if expiry <= now {
+				e.unsure.extend(expiry)
 				continue
 			}
 			if err := b.Put([]byte(key), encode(groupName(key), encoded, expiry, e.o.Sealer)); err != nil {
 				return err
 			}
 		}
-		return nil
+		until := e.unsure.until.Load()
+		if until == 0 {
+			return nil
+		}
+		t := openTable(tx)
+		if err := t.write(unsureName, encode(unsureName, nil, until, e.o.Sealer), until); err != nil {
+			return err
+		}
+		return t.finish()
 	})
 }
 

@@ -114,3 +114,130 @@ func TestEmbeddedGroupsAreBounded(t *testing.T) {
 	s.Join("k0", "a", []byte("value"), time.Minute)
 	expectSole(t, s, "a=value", "k0")
 }
+
+// What a crash or a lack of room left unsure stays so when the file is closed
+// in order and opened again, and when a crash follows.
+func TestEmbeddedGroupsStayUnsure(t *testing.T) {
+	for name, lose := range map[string]func(t *testing.T, c *clock, path string) *Embedded{
+		"after a crash": func(t *testing.T, c *clock, path string) *Embedded {
+			s := openAt(t, path, Options{Now: c.now})
+			s.Join("k", "a", nil, long)
+			written(t, s)
+			return openAt(t, copyOf(t, path), Options{Now: c.now})
+		},
+		"without room": func(t *testing.T, c *clock, path string) *Embedded {
+			s := openAt(t, path, Options{Now: c.now, MaxGroupBytes: 1})
+			s.Join("k", "a", nil, long)
+			written(t, s)
+			return s
+		},
+		"in a file that was set aside": func(t *testing.T, c *clock, path string) *Embedded {
+			must(t, os.WriteFile(path, []byte("no database"), 0o600))
+			s := openAt(t, path, Options{Now: c.now})
+			written(t, s)
+			return s
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClock()
+			s := lose(t, c, filepath.Join(t.TempDir(), "store.db"))
+			c.pass(long - time.Second)
+			expectSole(t, openAt(t, copyOf(t, s.path), Options{Now: c.now}), "unavailable", "k")
+			must(t, s.Close())
+			s = openAt(t, s.path, Options{Now: c.now})
+			expectSole(t, s, "unavailable", "k")
+			expectSole(t, openAt(t, copyOf(t, s.path), Options{Now: c.now}), "unavailable", "k")
+			c.pass(longestMember)
+			expectSole(t, s, "none", "k")
+		})
+	}
+}
+
+// A file that breaks in use takes no group with it, and neither does its
+// successor's crash go unnoticed.
+func TestEmbeddedGroupsOutliveTheirFile(t *testing.T) {
+	path, c := filepath.Join(t.TempDir(), "store.db"), newClock()
+	s := openAt(t, path, Options{Now: c.now})
+	s.Join("k", "a", []byte("v"), 2*long)
+	written(t, s)
+	scribble(t, path, 8192, 1<<30)
+	claim(t, s, "of a broken commit", "v", "v", true)
+	if s.Stats().SetAside != 1 {
+		t.Fatal("the file was not broken")
+	}
+	s.Join("l", "b", nil, long)
+	written(t, s)
+	expectSole(t, s, "a=v", "k")
+	crashed := openAt(t, copyOf(t, path), Options{Now: c.now})
+	c.pass(2*long - time.Second)
+	expectSole(t, crashed, "unavailable", "k")
+	must(t, s.Close())
+	expectSole(t, openAt(t, path, Options{Now: c.now}), "a=v", "k")
+}
+
+func TestEmbeddedGroupsUnderAClockThatIsSet(t *testing.T) {
+	swept := func(s *Embedded) { eventually(t, "swept", func() bool { return s.groups.bytes.Load() == 0 }) }
+	options := func(c *clock) Options { return Options{Now: c.now, SweepEvery: time.Millisecond} }
+	t.Run("ahead and back: those it forgot may live again", func(t *testing.T) {
+		path, c := filepath.Join(t.TempDir(), "store.db"), newClock()
+		s := openAt(t, path, options(c))
+		s.Join("k", "a", []byte("v"), long)
+		c.pass(2 * long)
+		swept(s)
+		expectSole(t, s, "none", "k")
+		c.pass(-2 * long)
+		expectSole(t, s, "unavailable", "k")
+		must(t, s.Close())
+		s = openAt(t, path, options(c))
+		expectSole(t, s, "unavailable", "k")
+		c.pass(long)
+		expectSole(t, s, "none", "k")
+	})
+	t.Run("back over a restart", func(t *testing.T) {
+		path, c := filepath.Join(t.TempDir(), "store.db"), newClock()
+		s := openAt(t, path, Options{Now: c.now})
+		s.Join("k", "a", []byte("v"), long)
+		c.pass(2 * long)
+		must(t, s.Close())
+		c.pass(-2 * long)
+		expectSole(t, openAt(t, path, Options{Now: c.now}), "unavailable", "k")
+	})
+	t.Run("years ahead: it does not last for years", func(t *testing.T) {
+		const years = 20 * 365 * 24 * time.Hour
+		path, c := filepath.Join(t.TempDir(), "store.db"), newClock()
+		o := options(c)
+		o.MaxGroupBytes = 200
+		s := openAt(t, path, o)
+		c.pass(years)
+		s.Join("k", "a", []byte("v"), long)
+		s.Join("l", "too large", make([]byte, 200), long)
+		written(t, s)
+		c.pass(-years)
+		swept(s)
+		crashed := openAt(t, copyOf(t, path), options(c))
+		must(t, s.Close())
+		s = openAt(t, path, options(c))
+		for _, s := range []*Embedded{s, crashed} {
+			expectSole(t, s, "unavailable", "k")
+		}
+		c.pass(longestMember + horizonStep)
+		for _, s := range []*Embedded{s, crashed} {
+			expectSole(t, s, "none", "k")
+		}
+	})
+}
+
+// Nobody knows how far a damaged horizon was.
+func TestEmbeddedDamagedHorizon(t *testing.T) {
+	path, c := filepath.Join(t.TempDir(), "store.db"), newClock()
+	s := openAt(t, path, Options{Now: c.now})
+	s.Join("k", "a", []byte("v"), long)
+	written(t, s)
+	crashed := openAt(t, copyOf(t, path), Options{Now: c.now})
+	damageRecord(t, crashed, horizonName)
+	crashed = openAt(t, copyOf(t, crashed.path), Options{Now: c.now})
+	c.pass(longestMember - time.Second)
+	expectSole(t, crashed, "unavailable", "k")
+	c.pass(time.Second + horizonStep)
+	expectSole(t, crashed, "none", "k")
+}

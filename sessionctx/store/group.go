@@ -120,8 +120,12 @@ func checkMember(key, member string, value []byte, ttl time.Duration) error {
 	return checkKey(member)
 }
 
-// unsure remembers until when groups may lack a member that was dropped: what
-// looks alone until then may not be.
+// longestMember is the longest time that members live: twice the longest
+// session.
+const longestMember = 48 * time.Hour
+
+// unsure remembers until when groups may lack a member: what looks alone until
+// then may not be.
 type unsure struct{ until atomic.Int64 }
 
 func (u *unsure) extend(until int64) {
@@ -133,10 +137,18 @@ func (u *unsure) extend(until int64) {
 	}
 }
 
-// check is the error of a Sole that can't be sure.
-func (u *unsure) check(now int64) error {
-	if until := u.until.Load(); now < until {
-		return fmt.Errorf("members were dropped that would live until %s", time.UnixMilli(until).UTC().Format(time.RFC3339))
+// check gives the time, and the error of a Sole that can't be sure by then.
+// Call it after the members were read. It reads the clock last: what has ended
+// by a sweep's time has ended by this one.
+func (u *unsure) check(clock func() int64) (now int64, err error) {
+	until := u.until.Load()
+	now = clock()
+	if latest := now + longestMember.Milliseconds(); until > latest { // the clock ran ahead
+		u.until.CompareAndSwap(until, latest)
+		until = latest
 	}
-	return nil
+	if now < until {
+		return now, fmt.Errorf("members that are not known may live until %s", time.UnixMilli(until).UTC().Format(time.RFC3339))
+	}
+	return now, nil
 }

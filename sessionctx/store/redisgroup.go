@@ -93,8 +93,8 @@ func (r *Redis) Sole(ctx context.Context, keys ...string) (Member, error) {
 		}
 		members[i] = mergeMembers(written, pending[i])
 	}
-	now := time.Now().UnixMilli()
-	if err := r.unsure.check(now); err != nil {
+	now, err := r.unsure.check(func() int64 { return time.Now().UnixMilli() })
+	if err != nil {
 		return Member{}, r.fail("reading group", err)
 	}
 	return soleOf(now, members...)

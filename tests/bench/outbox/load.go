@@ -15,9 +15,54 @@ import (
 // come. request appends the bytes of a connection's next request.
 func load(addr string, n int, d time.Duration, request func(conn, seq int, dst []byte) []byte) (int, error) {
 	var done atomic.Int64
+	end := time.Now().Add(d)
+	err := eachConnection(addr, n, end, func(conn int, send func([]byte) error) error {
+		var buf []byte
+		for seq := 0; time.Now().Before(end); seq++ {
+			buf = request(conn, seq, buf[:0])
+			if err := send(buf); err != nil {
+				return err
+			}
+			done.Add(1)
+		}
+		return nil
+	})
+	return int(done.Load()), err
+}
+
+// pace sends requests at a rate over n connections, each when it is due, and
+// tells how long after that it was answered.
+func pace(addr string, n int, d time.Duration, rate float64, request func(conn, seq int, dst []byte) []byte) ([]time.Duration, error) {
+	var mu sync.Mutex
+	var all []time.Duration
+	step := time.Duration(float64(n) / rate * float64(time.Second))
+	began := time.Now()
+	err := eachConnection(addr, n, began.Add(d), func(conn int, send func([]byte) error) error {
+		var buf []byte
+		var took []time.Duration
+		due := began.Add(step * time.Duration(conn) / time.Duration(n))
+		for seq := 0; due.Sub(began) < d; seq++ {
+			time.Sleep(time.Until(due))
+			buf = request(conn, seq, buf[:0])
+			if err := send(buf); err != nil {
+				return err
+			}
+			took = append(took, time.Since(due))
+			due = due.Add(step)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, took...)
+		return nil
+	})
+	return all, err
+}
+
+// eachConnection runs use for each of n connections, which are given up some time
+// after end. send waits for the answer.
+func eachConnection(addr string, n int, end time.Time, use func(conn int, send func(request []byte) error) error) error {
 	var wg sync.WaitGroup
 	errs := make(chan error, n)
-	end := time.Now().Add(d)
 	for conn := range n {
 		wg.Go(func() {
 			c, err := net.Dial("tcp", addr)
@@ -28,70 +73,18 @@ func load(addr string, n int, d time.Duration, request func(conn, seq int, dst [
 			defer c.Close()
 			c.SetDeadline(end.Add(20 * time.Second))
 			r := bufio.NewReaderSize(c, 64<<10)
-			var buf []byte
-			for seq := 0; time.Now().Before(end); seq++ {
-				buf = request(conn, seq, buf[:0])
-				if err := exchange(c, r, buf); err != nil {
-					errs <- err
-					return
-				}
-				done.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	select {
-	case err := <-errs:
-		return 0, fmt.Errorf("load on %s: %w", addr, err)
-	default:
-	}
-	return int(done.Load()), nil
-}
-
-// pace sends requests at a rate over n connections, each when it is due, and
-// tells how long after that it was answered.
-func pace(addr string, n int, d time.Duration, rate float64, request func(conn, seq int, dst []byte) []byte) ([]time.Duration, error) {
-	var mu sync.Mutex
-	var all []time.Duration
-	var wg sync.WaitGroup
-	errs := make(chan error, n)
-	step := time.Duration(float64(n) / rate * float64(time.Second))
-	began := time.Now()
-	for conn := range n {
-		wg.Go(func() {
-			c, err := net.Dial("tcp", addr)
-			if err != nil {
+			if err := use(conn, func(request []byte) error { return exchange(c, r, request) }); err != nil {
 				errs <- err
-				return
 			}
-			defer c.Close()
-			c.SetDeadline(began.Add(d + 20*time.Second))
-			r := bufio.NewReaderSize(c, 64<<10)
-			var buf []byte
-			var took []time.Duration
-			due := began.Add(step * time.Duration(conn) / time.Duration(n))
-			for seq := 0; due.Sub(began) < d; seq++ {
-				time.Sleep(time.Until(due))
-				buf = request(conn, seq, buf[:0])
-				if err := exchange(c, r, buf); err != nil {
-					errs <- err
-					return
-				}
-				took = append(took, time.Since(due))
-				due = due.Add(step)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, took...)
 		})
 	}
 	wg.Wait()
 	select {
 	case err := <-errs:
-		return nil, fmt.Errorf("pace on %s: %w", addr, err)
+		return fmt.Errorf("load on %s: %w", addr, err)
 	default:
+		return nil
 	}
-	return all, nil
 }
 
 // exchange sends a request and reads its answer, which must be a 200.
