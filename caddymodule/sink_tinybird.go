@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -86,8 +87,13 @@ func (s *TinybirdSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	b := newBlock(d, "sink tinybird")
 	if err := b.read(map[string]option{
-		"name":    b.id("name", &s.Name),
-		"url":     b.text(&s.URL),
+		"name": b.id("name", &s.Name),
+		"url": b.checked(&s.URL, func(v string) error {
+			if strings.Contains(v, "{") { // a placeholder: Provision checks what it stands for
+				return nil
+			}
+			return tinybird.CheckURL(v)
+		}),
 		"token":   b.text(&s.Token),
 		"timeout": b.duration(&s.Timeout),
 	}); err != nil {
