@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -47,8 +48,11 @@ func (TinybirdSink) CaddyModule() caddy.ModuleInfo {
 func (s *TinybirdSink) Provision(caddy.Context) error {
 	repl := caddy.NewReplacer()
 	token := repl.ReplaceAll(s.Token, "")
+	if s.Token == "" {
+		return errors.New("sink tinybird: the token is missing: give a placeholder like {env.TINYBIRD_TOKEN}")
+	}
 	if token == "" {
-		return fmt.Errorf("sink tinybird: the token is missing or its placeholder %q is empty: set it to a token with the scope DATASOURCE:APPEND", placeholderOnly(s.Token))
+		return fmt.Errorf("sink tinybird: its token, the placeholder %q, is empty: set it to a token with the scope DATASOURCE:APPEND", placeholderOnly(s.Token))
 	}
 	client, err := tinybird.New(tinybird.Config{
 		URL:     repl.ReplaceAll(s.URL, ""),
