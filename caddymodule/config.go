@@ -102,7 +102,7 @@ type Campaign struct {
 	// and the speed of its network (`on`, default): only where consent is not
 	// required or was given. `off` asks for nothing.
 	ClientHints string `json:"client_hints,omitempty"`
-	// Also put session and campaign id into the access log.
+	// Also put session, user and campaign id into the access log of pages.
 	LogIDs bool `json:"log_ids,omitempty"`
 	// Say in a response header why a page was or wasn't injected.
 	Debug bool `json:"debug,omitempty"`
