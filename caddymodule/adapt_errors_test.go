@@ -103,12 +103,12 @@ ab_test hero {
 	{"a duration that is a word", "attribution_window month", "attribution_window 'month' is not a positive duration like 30m, 12h or 30d, at Caddyfile:8"},
 	{"a negative duration", "session_duration -5m", "session_duration '-5m' is not a positive duration like 30m, 12h or 30d, at Caddyfile:8"},
 	{"a duration of zero", "session_duration 0s", "session_duration '0s' is not a positive duration like 30m, 12h or 30d, at Caddyfile:8"},
-	{"a session that is too long", "session_duration 25h", "session_duration 25h is not between 1s and 24h, at Caddyfile:4"},
-	{"a session that is too short", "session_duration 10ms", "session_duration 10ms is not between 1s and 24h, at Caddyfile:4"},
-	{"an attribution window shorter than a session", "attribution_window 10m", "attribution_window 10m is not between 30m and 400d, at Caddyfile:4"},
-	{"an attribution window longer than cookies live", "attribution_window 500d", "attribution_window 500d is not between 30m and 400d, at Caddyfile:4"},
-	{"legacy_ids that are no duration", "legacy_ids on", "legacy_ids 'on' is not a positive duration like 30m, 12h or 30d, at Caddyfile:8"},
-	{"legacy_ids that are too long", "legacy_ids 31d", "legacy_ids 31d is not between 0 (off) and 30d, at Caddyfile:4"},
+	{"a session that is too long", "session_duration 25h", "session_duration 25h is not between 1s and 24h, at Caddyfile:8"},
+	{"a session that is too short", "session_duration 10ms", "session_duration 10ms is not between 1s and 24h, at Caddyfile:8"},
+	{"an attribution window shorter than a session", "attribution_window 10m", "attribution_window 10m is not between 30m and 400d, at Caddyfile:8"},
+	{"an attribution window longer than cookies live", "attribution_window 500d", "attribution_window 500d is not between 30m and 400d, at Caddyfile:8"},
+	{"legacy_ids that are no duration", "legacy_ids on", "legacy_ids 'on' is neither off nor a positive duration like 24h, at Caddyfile:8"},
+	{"legacy_ids that are too long", "legacy_ids 31d", "legacy_ids 31d is not between 0 (off) and 30d, at Caddyfile:8"},
 	{"a user_cookie that is no duration", `consent {
 	user_cookie forever
 }`, "user_cookie 'forever' is not a positive duration like 395d, at Caddyfile:9"},
@@ -120,9 +120,9 @@ ab_test hero {
 }`, "user_cookie has 'sliding' behind its duration: only `fixed` may stand there, at Caddyfile:9"},
 	{"a user_cookie longer than browsers keep it", `consent {
 	user_cookie 401d
-}`, "user_cookie 401d is not between 1h and 400d, at Caddyfile:4"},
-	{"a bad id of landing_page", "landing_page lp/1", `landing_page: id "lp/1" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:4`},
-	{"an id that is too long", "landing_page aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggggg", `landing_page: id "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggggg" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:4`},
+}`, "user_cookie 401d is not between 1h and 400d, at Caddyfile:9"},
+	{"a bad id of landing_page", "landing_page lp/1", `landing_page: id "lp/1" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:8`},
+	{"an id that is too long", "landing_page aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggggg", `landing_page: id "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggggg" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:8`},
 	{"a bad id of a segment", "segment every.one", `segment: id "every.one" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:8`},
 	{"a bad id of a test", `ab_test "the hero" {
 	variant a 1
@@ -201,10 +201,10 @@ segment eu @eu`, "segment all has no matcher and takes everyone, so segment eu a
 }`, "respect 'none' is unknown: known are gpc and dnt, or none alone, at Caddyfile:9"},
 	{"a privacy_policy that is no URL", `consent {
 	privacy_policy example.com/privacy
-}`, `privacy_policy "example.com/privacy" is not a URL of http or https, or a path that begins with /, at Caddyfile:4`},
+}`, `privacy_policy "example.com/privacy" is not a URL of http or https, or a path that begins with /, at Caddyfile:9`},
 	{"terms that are no URL", `consent {
 	terms javascript:alert(1)
-}`, `terms "javascript:alert(1)" is not a URL of http or https, or a path that begins with /, at Caddyfile:4`},
+}`, `terms "javascript:alert(1)" is not a URL of http or https, or a path that begins with /, at Caddyfile:9`},
 	{"localization neither on nor off", `consent {
 	localization yes
 }`, "localization 'yes' is neither on nor off, at Caddyfile:9"},
@@ -265,7 +265,7 @@ ab_test hero {
 	variant a 1
 	variant b 1
 	traffic 50
-}`, "traffic '50' is not a share between 0% and 100%, at Caddyfile:11"},
+}`, "traffic '50' is not a share between 0% and 100%, like 50%, at Caddyfile:11"},
 	{"traffic of less than a hundredth of a percent", `ab_test hero {
 	variant a 1
 	variant b 1
@@ -275,17 +275,17 @@ ab_test hero {
 	variant a 1
 	variant b 1
 	traffic -1%
-}`, "traffic '-1%' is not a share between 0% and 100%, at Caddyfile:11"},
+}`, "traffic '-1%' is not a share between 0% and 100%, like 50%, at Caddyfile:11"},
 	{"traffic beyond all", `ab_test hero {
 	variant a 1
 	variant b 1
 	traffic 101%
-}`, "traffic '101%' is not a share between 0% and 100%, at Caddyfile:11"},
+}`, "traffic '101%' is not a share between 0% and 100%, like 50%, at Caddyfile:11"},
 	{"traffic that is no number", `ab_test hero {
 	variant a 1
 	variant b 1
 	traffic NaN%
-}`, "traffic 'NaN%' is not a share between 0% and 100%, at Caddyfile:11"},
+}`, "traffic 'NaN%' is not a share between 0% and 100%, like 50%, at Caddyfile:11"},
 	{"an unknown status", `ab_test hero {
 	variant a 1
 	variant b 1
@@ -313,11 +313,11 @@ ab_test hero {
 	{"the second of two origins", "allow_origin https://www.example.com null", `allow_origin "null" is not an exact origin: scheme and host in lower case, no wildcard and nothing behind them, like https://www.example.com, at Caddyfile:8`},
 	{"no origin", "allow_origin", "allow_origin wants at least one origin like https://www.example.com, at Caddyfile:8"},
 	{"an api_base_url with a path", "api_base_url https://example.com/api", `api_base_url "https://example.com/api" is not an exact origin: scheme and host in lower case, no wildcard and nothing behind them, like https://www.example.com, at Caddyfile:8`},
-	{"a rate_limit without a burst", "rate_limit 600", "the burst of rate_limit is missing a number, at Caddyfile:8"},
-	{"a rate_limit of zero", "rate_limit 0 10", "rate_limit '0' is not a whole number of at least 1, at Caddyfile:8"},
-	{"a burst of zero", "rate_limit 600 0", "the burst of rate_limit '0' is not a whole number of at least 1, at Caddyfile:8"},
-	{"a rate_limit that is no number", "rate_limit many 10", "rate_limit 'many' is not a whole number of at least 1, at Caddyfile:8"},
-	{"an empty rate_limit", "rate_limit", "rate_limit is missing a number, at Caddyfile:8"},
+	{"a rate_limit without a burst", "rate_limit 600", "rate_limit wants requests a minute and a burst, like 600 120, and has 1 values, at Caddyfile:8"},
+	{"a rate_limit of zero", "rate_limit 0 10", "rate_limit has '0', which is not a whole number of at least 1: requests a minute and a burst, like 600 120, at Caddyfile:8"},
+	{"a burst of zero", "rate_limit 600 0", "rate_limit has '0', which is not a whole number of at least 1: requests a minute and a burst, like 600 120, at Caddyfile:8"},
+	{"a rate_limit that is no number", "rate_limit many 10", "rate_limit has 'many', which is not a whole number of at least 1: requests a minute and a burst, like 600 120, at Caddyfile:8"},
+	{"an empty rate_limit", "rate_limit", "rate_limit wants requests a minute and a burst, like 600 120, and has 0 values, at Caddyfile:8"},
 	{"an api_path without a slash", "api_path client-api", `api_path "client-api" is not a path like /client-api/v1: it begins with / and has no slash at its end, at Caddyfile:8`},
 	{"an api_path with a slash at its end", "api_path /client-api/", `api_path "/client-api/" is not a path like /client-api/v1: it begins with / and has no slash at its end, at Caddyfile:8`},
 	{"an api_path with a wildcard", "api_path /client-api/*", `api_path "/client-api/*" is not a path like /client-api/v1: it begins with / and has no slash at its end, at Caddyfile:8`},
@@ -330,7 +330,7 @@ ab_test hero {
 	{"an unknown visit", "visit session", `visit "session" is unknown: known are script, page, at Caddyfile:8`},
 	{"an unknown client_hints", "client_hints all", `client_hints "all" is unknown: known are on, off, at Caddyfile:8`},
 	{"client neither on nor off", "client yes", "client 'yes' is neither on nor off, at Caddyfile:8"},
-	{"a variable that is no name", "variable my-context", `variable "my-context" is not a JavaScript name of at most 64 characters, like __FIREBUZZ_SESSION_CONTEXT__, at Caddyfile:4`},
+	{"a variable that is no name", "variable my-context", `variable "my-context" is not a JavaScript name of at most 64 characters, like __FIREBUZZ_SESSION_CONTEXT__, at Caddyfile:8`},
 	{"one too many: landing_page", "landing_page lp_1 extra", "landing_page has one argument too many: 'extra', at Caddyfile:8"},
 	{"one too many: campaign_environment", "campaign_environment preview extra", "campaign_environment has one argument too many: 'extra', at Caddyfile:8"},
 	{"one too many: environment", "environment dev extra", "environment has one argument too many: 'extra', at Caddyfile:8"},
@@ -340,7 +340,7 @@ ab_test hero {
 	{"one too many: legacy_ids off", "legacy_ids off extra", "legacy_ids has one argument too many: 'extra', at Caddyfile:8"},
 	{"one too many: api_path", "api_path /client-api/v1 extra", "api_path has one argument too many: 'extra', at Caddyfile:8"},
 	{"one too many: api_base_url", "api_base_url https://example.com extra", "api_base_url has one argument too many: 'extra', at Caddyfile:8"},
-	{"one too many: rate_limit", "rate_limit 600 120 extra", "rate_limit has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: rate_limit", "rate_limit 600 120 extra", "rate_limit wants requests a minute and a burst, like 600 120, and has 3 values, at Caddyfile:8"},
 	{"one too many: identity", "identity cookie extra", "identity has one argument too many: 'extra', at Caddyfile:8"},
 	{"one too many: before_consent", "before_consent random extra", "before_consent has one argument too many: 'extra', at Caddyfile:8"},
 	{"one too many: consent", `consent extra {
@@ -444,6 +444,7 @@ store embedded`, "store stands twice in session_context, first in line 3: keep o
 	path /a
 }`, "store embedded takes no options, 'path' was given, at Caddyfile:4"},
 	{"store redis without a URL", "store redis", "store redis wants a URL like redis://host:6379/0, at Caddyfile:3"},
+	{"store redis with another scheme", "store redis http://a:1", "store redis: url: redis: invalid URL scheme: http; want redis://[user:password@]host:port[/db] or rediss://, at Caddyfile:3"},
 	{"one too many: store redis", "store redis redis://a redis://b", "store redis takes one URL, 'redis://b' is one too many: further addresses go into it as ?addr=host:port, at Caddyfile:3"},
 	{"an unknown option of store redis", `store redis redis://a {
 	prefix x
@@ -470,6 +471,9 @@ sink kafka a:1 {
 	{"a bad prefix of topics", `sink kafka a:1 {
 	topic_prefix a/
 }`, `topic "a/": want 1 to 249 letters, digits, dots, _ and -, at Caddyfile:4`},
+	{"a topic of an unknown datasource", `sink kafka a:1 {
+	topic event_v1 a
+}`, `topic of datasource "event_v1" is unknown: known are session_v1, events_v1, traffic_v1, consents_v1, at Caddyfile:4`},
 	{"a topic without its name", `sink kafka a:1 {
 	topic events_v1
 }`, "topic wants a datasource and its topic, and has 1 values, at Caddyfile:4"},
@@ -498,6 +502,10 @@ sink kafka a:1 {
 	{"sink tinybird without url", `sink tinybird {
 	token {env.TINYBIRD_TOKEN}
 }`, "sink tinybird has no url: give the API host of the workspace's region, like https://api.tinybird.co, at Caddyfile:3"},
+	{"a url of sink tinybird without its scheme", `sink tinybird {
+	url api.tinybird.co
+	token t
+}`, `tinybird url "api.tinybird.co": give the region's API host, such as https://api.tinybird.co, at Caddyfile:4`},
 	{"sink tinybird without token", `sink tinybird {
 	url https://api.tinybird.co
 }`, "sink tinybird has no token: give a placeholder like {env.TINYBIRD_TOKEN}, at Caddyfile:3"},
@@ -541,7 +549,7 @@ sink kafka a:1 {
 	{"geo mmdb without a path", "geo mmdb", "geo mmdb wants the path of a database file, at Caddyfile:3"},
 	{"one too many: geo mmdb", "geo mmdb /a.mmdb /b.mmdb", "geo mmdb takes one path, '/b.mmdb' is one too many, at Caddyfile:3"},
 	{"geo headers without a layout", "geo headers", "geo headers wants to know whose: known are cloudflare, cloudfront, fastly, fly, vercel, custom, at Caddyfile:3"},
-	{"an unknown layout of geo headers", "geo headers akamai", `unknown geo header layout "akamai"; known are cloudflare, cloudfront, fastly, fly, vercel, at Caddyfile:3`},
+	{"an unknown layout of geo headers", "geo headers akamai", "geo headers 'akamai' is unknown: known are cloudflare, cloudfront, fastly, fly, vercel, custom, at Caddyfile:3"},
 	{"one too many: geo headers", "geo headers cloudflare fastly", "geo headers takes one argument, 'fastly' is one too many, at Caddyfile:3"},
 	{"an unknown field of geo headers", `geo headers custom {
 	land X-Country

@@ -47,8 +47,12 @@ func (a *adminAPI) answer(method string, serve func(*App, *http.Request) (any, e
 			}
 			status = why.status
 			value = map[string]string{"error": why.text, "code": why.code}
-			if status >= 500 {
-				a.ctx.Logger().Error("an order by the admin API was not carried out", zap.String("path", r.URL.Path), zap.Error(err))
+			log := caddy.Log().Named("admin.api.session_context")
+			switch {
+			case status == http.StatusInternalServerError:
+				log.Error("a request of the admin API failed: this is a fault of the module, please report it", zap.String("path", r.URL.Path), zap.Error(err))
+			case status > http.StatusInternalServerError: // whoever asks is told, and what is wrong has a line of its own
+				log.Warn("a request of the admin API was refused", zap.String("path", r.URL.Path), zap.Error(err))
 			}
 		}
 		w.Header().Set("Cache-Control", "no-store")
@@ -57,7 +61,9 @@ func (a *adminAPI) answer(method string, serve func(*App, *http.Request) (any, e
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		return json.NewEncoder(w).Encode(value)
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false) // people read it in terminals
+		return e.Encode(value)
 	})
 }
 

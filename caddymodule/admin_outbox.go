@@ -42,6 +42,8 @@ const (
 //	POST /session_context/outbox/letters/resend  {"id": ""} or {"all": true, "datasource": "", "kind": ""}
 //	POST /session_context/outbox/letters/delete  likewise
 //
+// With ?sink=name any of them is about a further sink.
+//
 // Rows hold personal data: only the routes that are asked for rows answer with
 // some.
 type AdminOutbox struct {
@@ -136,6 +138,17 @@ type outboxStatus struct {
 	Dropped int64 `json:"dropped_rows"`
 
 	Datasources []datasourceStatus `json:"datasources"`
+	// Mirrors are the further sinks. A mirror has none.
+	Mirrors []mirrorStatus `json:"mirrors,omitempty"`
+}
+
+// mirrorStatus is what waits for a further sink.
+type mirrorStatus struct {
+	Sink string `json:"sink"`
+	// InUse is false for what a sink left that is configured no more, or can't
+	// be opened: only its path, rows and bytes are known.
+	InUse bool `json:"in_use"`
+	outboxStatus
 }
 
 type datasourceStatus struct {
@@ -154,9 +167,16 @@ type datasourceStatus struct {
 func outboxState(box *outbox.Outbox, _ *http.Request) (any, error) { return statusOf(box), nil }
 
 func statusOf(box *outbox.Outbox) outboxStatus {
-	st := box.Stats()
+	out := queueStatus(box.Dir(), box.Stats())
+	for _, m := range box.Mirrors() {
+		out.Mirrors = append(out.Mirrors, mirrorStatus{Sink: m.Name, InUse: m.InUse, outboxStatus: queueStatus(m.Path, m.Stats)})
+	}
+	return out
+}
+
+func queueStatus(path string, st outbox.Stats) outboxStatus {
 	out := outboxStatus{
-		Path: box.Dir(), Rows: st.Rows, Bytes: st.Bytes, MaxDisk: st.MaxDisk, Oldest: st.Oldest.Seconds(),
+		Path: path, Rows: st.Rows, Bytes: st.Bytes, MaxDisk: st.MaxDisk, Oldest: st.Oldest.Seconds(),
 		Damaged: st.Damaged, Cut: st.Cut, Dropped: st.Dropped, Datasources: []datasourceStatus{},
 	}
 	for _, name := range slices.Sorted(maps.Keys(st.Datasources)) {

@@ -97,12 +97,12 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 		"workspace":            b.id("workspace", &c.Workspace),
 		"project":              b.id("project", &c.Project),
 		"campaign":             b.id("campaign", &c.Campaign),
-		"landing_page":         b.text(&c.LandingPage),
+		"landing_page":         at.option(h.Dispenser, c, b.text(&c.LandingPage)),
 		"campaign_environment": b.choice("campaign_environment", &c.CampaignEnvironment, "production", "preview"),
 		"environment":          b.choice("environment", &c.Environment, "production", "preview", "dev"),
-		"session_duration":     b.duration(&c.SessionDuration),
-		"attribution_window":   b.duration(&c.AttributionWindow),
-		"legacy_ids":           b.legacyIDs(&c.LegacyIDs),
+		"session_duration":     at.option(h.Dispenser, c, b.duration(&c.SessionDuration)),
+		"attribution_window":   at.option(h.Dispenser, c, b.duration(&c.AttributionWindow)),
+		"legacy_ids":           at.option(h.Dispenser, c, b.legacyIDs(&c.LegacyIDs)),
 		"api_path":             b.checked(&c.APIPath, checkAPIPath),
 		"api_base_url":         b.checked(&c.APIBaseURL, func(s string) error { return checkOrigin("api_base_url", s) }),
 		"allow_origin":         b.origins(&c.AllowOrigin),
@@ -110,12 +110,12 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 		"own_hosts":            b.ownHosts(&c.OwnHosts),
 		"identity":             b.choice("identity", &c.Identity, "cookie", "cookieless"),
 		"before_consent":       b.choice("before_consent", &c.BeforeConsent, "daily_hash", "random"),
-		"consent":              func() error { return parseConsent(h, c) },
+		"consent":              func() error { return parseConsent(h, c, at) },
 		"segment":              func() error { return parseSegment(h, c, at) },
 		"ab_test":              func() error { return parseABTest(h.Dispenser, c, at) },
 		"inject":               b.choice("inject", &c.Inject, "inline", "loader", "off"),
 		"client":               b.onOff(&hd.Client),
-		"variable":             b.text(&c.Variable),
+		"variable":             at.option(h.Dispenser, c, b.text(&c.Variable)),
 		"visit":                b.choice("visit", &c.Visit, "script", "page"),
 		"client_hints":         b.choice("client_hints", &c.ClientHints, "on", "off"),
 		"log_ids":              b.flag(&c.LogIDs),
@@ -130,8 +130,8 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 	return hd, nil
 }
 
-// place names a line of the Caddyfile: that of a segment, test or variant, or
-// that of one of its options.
+// place names a line of the Caddyfile: that of a part of the campaign, or that
+// of one of its options.
 type place struct {
 	in     any
 	option string
@@ -165,14 +165,16 @@ func (p places) wrap(err error, otherwise caddyfile.Dispenser) error {
 func (b *block) legacyIDs(to **caddy.Duration) option {
 	return func() error {
 		var v caddy.Duration
-		peek := *b.d
-		if peek.NextArg() && peek.Val() == "off" {
-			b.d.NextArg()
-			*to = &v
-			return b.end("legacy_ids")
-		}
-		if err := b.duration(&v)(); err != nil {
+		var s string
+		if err := b.text(&s)(); err != nil {
 			return err
+		}
+		if s != "off" {
+			d, err := caddy.ParseDuration(s)
+			if err != nil || d <= 0 {
+				return b.d.Errf("legacy_ids '%s' is neither off nor a positive duration like 24h", s)
+			}
+			v = caddy.Duration(d)
 		}
 		*to = &v
 		return nil
@@ -197,19 +199,24 @@ func (b *block) origins(to *[]string) option {
 
 func (b *block) rateLimit(to **RateLimit) option {
 	return func() error {
-		l := &RateLimit{}
-		if err := b.count("rate_limit", &l.PerMinute); err != nil {
-			return err
+		args := b.d.RemainingArgs()
+		if len(args) != 2 {
+			return b.d.Errf("rate_limit wants requests a minute and a burst, like 600 120, and has %d values", len(args))
 		}
-		if err := b.count("the burst of rate_limit", &l.Burst); err != nil {
-			return err
+		l := &RateLimit{}
+		for i, n := range []*int{&l.PerMinute, &l.Burst} {
+			v, err := strconv.Atoi(args[i])
+			if err != nil || v < 1 {
+				return b.d.Errf("rate_limit has '%s', which is not a whole number of at least 1: requests a minute and a burst, like 600 120", args[i])
+			}
+			*n = v
 		}
 		*to = l
-		return b.end("rate_limit")
+		return nil
 	}
 }
 
-func parseConsent(h httpcaddyfile.Helper, c *Campaign) error {
+func parseConsent(h httpcaddyfile.Helper, c *Campaign, at places) error {
 	if h.NextArg() {
 		return h.Errf("consent takes no argument, '%s' was given: its rules go into its block", h.Val())
 	}
@@ -255,10 +262,10 @@ func parseConsent(h httpcaddyfile.Helper, c *Campaign) error {
 			cs.Respect = &signals
 			return nil
 		},
-		"privacy_policy": b.text(&cs.PrivacyPolicy),
-		"terms":          b.text(&cs.Terms),
+		"privacy_policy": at.option(h.Dispenser, cs, b.text(&cs.PrivacyPolicy)),
+		"terms":          at.option(h.Dispenser, cs, b.text(&cs.Terms)),
 		"localization":   b.onOff(&cs.Localization),
-		"user_cookie": func() error {
+		"user_cookie": at.option(h.Dispenser, cs, func() error {
 			if !h.NextArg() {
 				return h.Err("user_cookie wants a duration like 395d")
 			}
@@ -274,7 +281,7 @@ func parseConsent(h httpcaddyfile.Helper, c *Campaign) error {
 				cs.UserCookieFixed = true
 			}
 			return b.end("user_cookie")
-		},
+		}),
 		"google_consent_mode": b.flag(&cs.GoogleConsentMode),
 		"store_ip":            b.flag(&cs.StoreIP),
 	})
@@ -322,7 +329,7 @@ func parseABTest(d *caddyfile.Dispenser, c *Campaign, at places) error {
 			}
 			p, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
 			if err != nil || !strings.HasSuffix(s, "%") || !(p >= 0 && p <= 100) { // NaN is neither
-				return d.Errf("traffic '%s' is not a share between 0%% and 100%%", s)
+				return d.Errf("traffic '%s' is not a share between 0%% and 100%%, like 50%%", s)
 			}
 			if _, err := hundredths(p); err != nil {
 				return d.WrapErr(fmt.Errorf("traffic %w", err))

@@ -89,5 +89,18 @@ func adminError(addr string, err error) error {
 			return errors.New(refused.Error + " (" + refused.Code + ")")
 		}
 	}
+	if strings.HasPrefix(text, "performing request: ") {
+		return fmt.Errorf("the admin API at %s does not answer: see that Caddy runs, and name its admin address by --address, or its config by --config: %w", addr, err)
+	}
 	return fmt.Errorf("the admin API at %s: %w", addr, err)
+}
+
+// oneArg wants exactly one argument; what says which.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s wants %s, and has %d arguments", cmd.CommandPath(), what, len(args))
+		}
+		return nil
+	}
 }

@@ -20,6 +20,7 @@ func keysCommand() *cobra.Command {
 		Short: "Lists, rotates and revokes the keys of ids, tokens and cookies",
 		RunE:  groupOnly,
 	}
+	keys.PersistentFlags().Bool("json", false, jsonFlagUsage)
 	keys.AddCommand(keysListCommand(), keysRotateCommand())
 	return keys
 }
@@ -30,11 +31,7 @@ func keysListCommand() *cobra.Command {
 		Short: "Lists ids, states and times of the keys, never their secrets",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var l keyList
-			if err := callAdmin(cmd, http.MethodGet, adminKeysPath, nil, &l); err != nil {
-				return err
-			}
-			return printKeys(cmd.OutOrStdout(), l)
+			return ask(cmd, http.MethodGet, adminKeysPath, nil, printKeys)
 		},
 	}
 }
@@ -69,11 +66,7 @@ a minute by default.
 				return errors.New("the key's name is empty: name one that `keys list` shows, or none for the one in force")
 			}
 		}
-		var l keyList
-		if err := callAdmin(cmd, http.MethodPost, adminRotatePath, o, &l); err != nil {
-			return err
-		}
-		return printKeys(cmd.OutOrStdout(), l)
+		return ask(cmd, http.MethodPost, adminRotatePath, o, printKeys)
 	}
 	return rotate
 }

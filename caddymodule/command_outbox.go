@@ -17,6 +17,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+const jsonFlagUsage = "Print the admin API's answer, in place of a table"
+
 // outboxCommand is `caddy session-context outbox`.
 func outboxCommand() *cobra.Command {
 	box := &cobra.Command{
@@ -24,7 +26,8 @@ func outboxCommand() *cobra.Command {
 		Short: "Shows what waits for delivery; deals with dead letters and parked batches",
 		RunE:  groupOnly,
 	}
-	box.PersistentFlags().Bool("json", false, "Print the admin API's answer, in place of a table")
+	box.PersistentFlags().Bool("json", false, jsonFlagUsage)
+	box.PersistentFlags().String("sink", "", "What waits for this further sink, in place of the first")
 	box.AddCommand(outboxStatusCommand(), outboxPeekCommand(), outboxFlushCommand(),
 		lettersCommand(), showCommand(), resendCommand(), deleteCommand())
 	return box
@@ -34,7 +37,16 @@ func outboxStatusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Shows rows, bytes, ages and the state of delivery by datasource",
-		Args:  cobra.NoArgs,
+		Long: `
+Shows what waits for each sink, by datasource:
+
+  ROWS, BYTES  what waits, and OLDEST since when
+  SEALED       batches that are ready to be sent; what is newer is still added to
+  PARKED       batches that fail while others pass, and are retried hourly
+  DEAD         letters and their rows, which wait for you: see outbox letters
+  DELIVERY     ok; failing, which is tried again; held, until a setting is mended
+`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return ask(cmd, http.MethodGet, adminOutboxPath, nil, printOutbox)
 		},
@@ -56,7 +68,7 @@ func outboxPeekCommand() *cobra.Command {
 	peek := &cobra.Command{
 		Use:   "peek <datasource>",
 		Short: "Prints the newest rows of a datasource that wait, a line each; personal data",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneArg("a datasource, as `outbox status` lists them"),
 	}
 	n := peek.Flags().IntP("rows", "n", defaultRowsShown, "How many rows")
 	peek.RunE = func(cmd *cobra.Command, args []string) error {
@@ -104,7 +116,7 @@ func showCommand() *cobra.Command {
 	show := &cobra.Command{
 		Use:   "show <id> [-n <rows> | --raw]",
 		Short: "Shows a letter's reason and its first rows; personal data",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneArg("a letter's id, as `outbox letters` lists them"),
 	}
 	n := show.Flags().IntP("rows", "n", defaultRowsShown, "How many rows")
 	raw := show.Flags().Bool("raw", false, "All rows and nothing else, a line of JSON each")
@@ -112,7 +124,7 @@ func showCommand() *cobra.Command {
 		q := url.Values{"id": {args[0]}}
 		if *raw {
 			q.Set("download", "true")
-			return callAdmin(cmd, http.MethodGet, adminShowPath+"?"+q.Encode(), nil, cmd.OutOrStdout())
+			return callAdmin(cmd, http.MethodGet, ofSink(cmd, adminShowPath+"?"+q.Encode()), nil, cmd.OutOrStdout())
 		}
 		q.Set("n", strconv.Itoa(*n))
 		return ask(cmd, http.MethodGet, adminShowPath+"?"+q.Encode(), nil, func(w io.Writer, c letterContent) error {
@@ -174,6 +186,8 @@ func orderLetters(cmd *cobra.Command, args []string, o *letterOrder, path, done 
 	switch {
 	case len(args) > 1:
 		return fmt.Errorf("%d ids are given: give one, or --all", len(args))
+	case len(args) == 0 && !o.All:
+		return errors.New("no letter is named: give an id that `outbox letters` lists, or --all")
 	case len(args) == 1:
 		o.ID = args[0]
 	}
@@ -194,13 +208,13 @@ func orderLetters(cmd *cobra.Command, args []string, o *letterOrder, path, done 
 // ask calls the admin API and prints its answer, as JSON with --json.
 func ask[T any](cmd *cobra.Command, method, path string, body any, print func(io.Writer, T) error) error {
 	var answer json.RawMessage
-	if err := callAdmin(cmd, method, path, body, &answer); err != nil {
+	if err := callAdmin(cmd, method, ofSink(cmd, path), body, &answer); err != nil {
 		return err
 	}
 	w := cmd.OutOrStdout()
 	if asJSON, err := cmd.Flags().GetBool("json"); err == nil && asJSON {
 		var b bytes.Buffer
-		if err := json.Indent(&b, answer, "", "  "); err != nil {
+		if err := json.Indent(&b, answer, "", "\t"); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(w, b.String())
@@ -213,8 +227,46 @@ func ask[T any](cmd *cobra.Command, method, path string, body any, print func(io
 	return print(w, value)
 }
 
+// ofSink adds the sink that --sink names to an admin path.
+func ofSink(cmd *cobra.Command, path string) string {
+	sink, err := cmd.Flags().GetString("sink")
+	if err != nil || sink == "" {
+		return path
+	}
+	separator := "?"
+	if strings.Contains(path, "?") {
+		separator = "&"
+	}
+	return path + separator + "sink=" + url.QueryEscape(sink)
+}
+
 func printOutbox(w io.Writer, s outboxStatus) error {
-	fmt.Fprintf(w, "%s: %d rows wait, %s of %s on disk\n", s.Path, s.Rows, humanize.IBytes(uint64(max(s.Bytes, 0))), humanize.IBytes(uint64(max(s.MaxDisk, 0))))
+	if err := printQueue(w, s); err != nil {
+		return err
+	}
+	for _, m := range s.Mirrors {
+		fmt.Fprintf(w, "\nsink %s, ", m.Sink)
+		if !m.InUse {
+			fmt.Fprintf(w, "not in use: %s in %s\n", rowsWait(m.Rows), m.Path)
+		} else if err := printQueue(w, m.outboxStatus); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func rowsWait(n int64) string {
+	if n == 1 {
+		return "1 row waits"
+	}
+	return fmt.Sprintf("%d rows wait", n)
+}
+
+func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }
+
+// printQueue prints what waits for one sink.
+func printQueue(w io.Writer, s outboxStatus) error {
+	fmt.Fprintf(w, "%s: %s, %s of %s on disk\n", s.Path, rowsWait(s.Rows), size(s.Bytes), size(s.MaxDisk))
 	if s.Damaged > 0 || s.Cut > 0 || s.Dropped > 0 {
 		fmt.Fprintf(w, "since it was opened: %d damaged lines, %d bytes of torn writes cut off, %d rows dropped\n", s.Damaged, s.Cut, s.Dropped)
 	}
@@ -227,8 +279,11 @@ func printOutbox(w io.Writer, s outboxStatus) error {
 		if d.LastError != "" {
 			state += ": " + oneLine(d.LastError)
 		}
-		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%s\n", d.Name, d.Rows, d.Bytes,
-			time.Duration(d.Oldest*float64(time.Second)).Round(time.Second), d.Sealed, d.Parked, d.DeadLetters, d.DeadRows, state)
+		oldest := "-"
+		if d.Rows > 0 {
+			oldest = time.Duration(d.Oldest * float64(time.Second)).Round(time.Second).String()
+		}
+		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%s\n", d.Name, d.Rows, d.Bytes, oldest, d.Sealed, d.Parked, d.DeadLetters, d.DeadRows, state)
 	}
 	return t.Flush()
 }

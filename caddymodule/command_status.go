@@ -26,7 +26,7 @@ one, or where the server does not answer.
 `,
 		Args: cobra.NoArgs,
 	}
-	asJSON := cmd.Flags().Bool("json", false, "Print the admin API's answer, for programs")
+	asJSON := cmd.Flags().Bool("json", false, jsonFlagUsage)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		show := printStatus
 		if *asJSON {
@@ -75,6 +75,9 @@ func printStatus(w io.Writer, st *status) error {
 		if warn.Campaign != "" {
 			about = fmt.Sprintf(" %s (%s)", warn.Campaign, warn.Environment)
 		}
+		if warn.Sink != "" {
+			about = " of sink " + warn.Sink
+		}
 		fmt.Fprintf(w, "\nwarning %s%s: %s\n  %s\n", warn.Code, about, warn.Text, warn.Remedy)
 	}
 	return nil
@@ -101,9 +104,10 @@ func printParts(w io.Writer, st *status) {
 	}
 	k, s, o := &st.Keys, &st.Store, &st.Outbox
 	fmt.Fprintf(w, "keys\t%s\tread %s, next rotation %s\n", state(k.Available, "available", "unavailable"), timeOrDash(k.ReadAt), timeOrDash(k.NextRotation))
-	fmt.Fprintf(w, "store\t%s\t%s, %d pending, %d failures\n", state(s.Open, "open", "not open"), s.Name, s.Pending, s.Failures)
+	fmt.Fprintf(w, "store\t%s\t%s, %d entries to be written, %d failures\n", state(s.Open, "open", "not open"), s.Name, s.Pending, s.Failures)
 	fmt.Fprintf(w, "outbox\t%s\t%s\n", state(o.Open, "open", "not open"), o.Path)
-	fmt.Fprintf(w, "geo\t%s\t\n", orDash(strings.Join(st.Geo, " ")))
+	fmt.Fprintf(w, "sinks\t%s\n", orDash(strings.Join(st.Sinks, " ")))
+	fmt.Fprintf(w, "geo\t%s\n", orDash(strings.Join(st.Geo, " ")))
 }
 
 func orDash(s string) string {

@@ -101,7 +101,7 @@ type Campaign struct {
 	// and the speed of its network (`on`, default): only where consent is not
 	// required or was given. `off` asks for nothing.
 	ClientHints string `json:"client_hints,omitempty"`
-	// Also put session and campaign id into the access log.
+	// Also put session, user and campaign id into the access log of pages.
 	LogIDs bool `json:"log_ids,omitempty"`
 	// Say in a response header why a page was or wasn't injected.
 	Debug bool `json:"debug,omitempty"`
@@ -177,7 +177,7 @@ func (c *Campaign) values() (*sessionctx.Campaign, error) {
 	}
 	if c.LandingPage != "" && !placeholderPattern.MatchString(c.LandingPage) {
 		if err := checkID("landing_page", c.LandingPage); err != nil {
-			return nil, err
+			return nil, wrongIn(c, "landing_page", err)
 		}
 	}
 	out := &sessionctx.Campaign{
@@ -195,16 +195,16 @@ func (c *Campaign) values() (*sessionctx.Campaign, error) {
 		return nil, err
 	}
 	if out.SessionDuration, err = duration("session_duration", c.SessionDuration, defaultSessionDuration, minSessionDuration, maxSessionDuration); err != nil {
-		return nil, err
+		return nil, wrongIn(c, "session_duration", err)
 	}
 	if out.AttributionWindow, err = duration("attribution_window", c.AttributionWindow, defaultAttributionWindow, out.SessionDuration, 400*24*time.Hour); err != nil {
-		return nil, err
+		return nil, wrongIn(c, "attribution_window", err)
 	}
 	out.LegacyIDs = defaultLegacyIDs
 	if c.LegacyIDs != nil {
 		out.LegacyIDs = time.Duration(*c.LegacyIDs)
 		if out.LegacyIDs < 0 || out.LegacyIDs > 30*24*time.Hour {
-			return nil, fmt.Errorf("legacy_ids %s is not between 0 (off) and 30d", shortDuration(out.LegacyIDs))
+			return nil, wrongIn(c, "legacy_ids", fmt.Errorf("legacy_ids %s is not between 0 (off) and 30d", shortDuration(out.LegacyIDs)))
 		}
 	}
 	identity, err := choice("identity", c.Identity, "cookie", "cookieless")
@@ -227,7 +227,7 @@ func (c *Campaign) values() (*sessionctx.Campaign, error) {
 		return nil, err
 	}
 	if c.Variable != "" && !variablePattern.MatchString(c.Variable) {
-		return nil, fmt.Errorf("variable %q is not a JavaScript name of at most 64 characters, like %s", c.Variable, sessionctx.DefaultVariable)
+		return nil, wrongIn(c, "variable", fmt.Errorf("variable %q is not a JavaScript name of at most 64 characters, like %s", c.Variable, sessionctx.DefaultVariable))
 	}
 	if c.APIPath != "" {
 		if err := checkAPIPath(c.APIPath); err != nil {
@@ -323,19 +323,21 @@ func (c *Consent) values() (*sessionctx.ConsentRules, error) {
 			continue
 		}
 		if p, err := url.Parse(u.value); err != nil || p.Scheme != "https" && p.Scheme != "http" && !strings.HasPrefix(u.value, "/") {
-			return nil, fmt.Errorf("%s %q is not a URL of http or https, or a path that begins with /", u.option, u.value)
+			return nil, wrongIn(c, u.option, fmt.Errorf("%s %q is not a URL of http or https, or a path that begins with /", u.option, u.value))
 		}
 	}
 	var err error
-	rules.UserCookie, err = duration("user_cookie", c.UserCookie, sessionctx.DefaultUserCookie, time.Hour, 400*24*time.Hour)
-	return rules, err
+	if rules.UserCookie, err = duration("user_cookie", c.UserCookie, sessionctx.DefaultUserCookie, time.Hour, 400*24*time.Hour); err != nil {
+		return nil, wrongIn(c, "user_cookie", err)
+	}
+	return rules, nil
 }
 
-// placedError is what is wrong with one of several segments, tests or
-// variants. The Caddyfile knows the line of each.
+// placedError is what is wrong with a part of the campaign. The Caddyfile knows
+// the line of each.
 type placedError struct {
 	error
-	in     any    // *Segment, *ABTest or *Variant
+	in     any    // *Campaign, *Consent, *Segment, *ABTest or *Variant
 	option string // of it; empty means its own line
 }
 

@@ -67,7 +67,7 @@ func (o *opening[T]) run(ctx context.Context, try func() (T, error)) {
 		}
 		if !warned && time.Since(began) > patience {
 			warned = true
-			o.log.Error(o.what+" can't be opened: pages go out without it, and it is tried again", zap.Error(err))
+			o.log.Error(o.what+" can't be opened: pages go out all the same, what needs it is refused, and it is tried again", zap.Error(err))
 		}
 		t := time.NewTimer(wait)
 		select {
@@ -367,6 +367,7 @@ func (a *App) newEngine() engine {
 				return nil, err
 			}
 			p.opened(o)
+			p.log.Info("outbox is open", zap.String("path", e.outboxKey), zap.Strings("sinks", a.sinkNames()), zap.Int64("rows_waiting", o.Stats().Rows))
 			return o, nil
 		})
 		close(begin)

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -72,6 +73,9 @@ func (g *GeoHeaders) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	known := strings.Join(append(visitor.HeaderLayouts(), "custom"), ", ")
 	if !d.Args(&g.Layout) {
 		return d.Errf("geo headers wants to know whose: known are %s", known)
+	}
+	if g.Layout != "custom" && !slices.Contains(visitor.HeaderLayouts(), g.Layout) {
+		return d.Errf("geo headers '%s' is unknown: known are %s", g.Layout, known)
 	}
 	layout := *d
 	if d.NextArg() {

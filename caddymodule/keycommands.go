@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -72,11 +73,14 @@ func (k *keyRing) obey(ctx context.Context, o keyOrder) error {
 		return err
 	}
 	defer k.giveBack()
+	var now int64
+	var before []sessionctx.KeyInfo
 	err := k.change(ctx, func(r *sessionctx.Ring) (*sessionctx.Ring, error) {
 		if r == nil {
 			return nil, errNoRing
 		}
-		now := k.now().UnixMilli()
+		now = k.now().UnixMilli()
+		before = r.List(o.use(), now)
 		if o.Revoke {
 			return r.Revoke(rand.Reader, o.use(), o.Key, now)
 		}
@@ -85,6 +89,19 @@ func (k *keyRing) obey(ctx context.Context, o keyOrder) error {
 	if err != nil {
 		return err
 	}
-	k.log.Info("keys changed by command", zap.Bool("user_id_key", o.User), zap.Bool("revoked", o.Revoke), zap.String("key", o.Key))
+	after := k.ring.Load().List(o.use(), now)
+	k.log.Info("keys changed by command", zap.Bool("user_id_key", o.User), zap.Bool("revoked", o.Revoke),
+		zap.Strings("made", keysMissing(before, after)), zap.Strings("dropped", keysMissing(after, before)))
 	return nil
+}
+
+// keysMissing are the ids of the keys that list has and from lacks.
+func keysMissing(from, list []sessionctx.KeyInfo) []string {
+	ids := []string{}
+	for _, k := range list {
+		if !slices.ContainsFunc(from, func(o sessionctx.KeyInfo) bool { return o.ID == k.ID }) {
+			ids = append(ids, k.ID)
+		}
+	}
+	return ids
 }

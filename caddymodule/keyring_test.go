@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,6 +14,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 )
 
 // memoryStorage is a storage that several nodes share.
@@ -210,6 +214,30 @@ func TestAStartWithAnUnreadableRingHealsWhenItIsRepaired(t *testing.T) {
 				<-done
 			})
 		})
+	}
+}
+
+// The log says which keys a command made and dropped, named or not.
+func TestKeyCommandsAreLogged(t *testing.T) {
+	k := testRing(newMemoryStorage(), at(noon))
+	core, logs := observer.New(zap.InfoLevel)
+	k.log = zap.New(core)
+	if err := k.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := k.ring.Load().List(sessionctx.SessionKeys, noon.UnixMilli())[0].ID
+	for _, o := range []keyOrder{{}, {Revoke: true}} {
+		if err := k.obey(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := logs.FilterMessage("keys changed by command").All()
+	if len(lines) != 2 {
+		t.Fatalf("%d lines", len(lines))
+	}
+	made, dropped := fmt.Sprint(lines[0].ContextMap()["made"]), fmt.Sprint(lines[1].ContextMap()["dropped"])
+	if made == "[]" || strings.Contains(made, first) || dropped != "["+first+"]" {
+		t.Errorf("made %s, then dropped %s; the first was %s", made, dropped, first)
 	}
 }
 

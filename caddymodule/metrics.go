@@ -106,7 +106,7 @@ func newMetrics() *metrics {
 		outboxes: newOutboxGauges(),
 	}
 	// A figure that is not there before it is 1 has no increase to be alerted of.
-	for _, name := range []string{sessionctx.SessionDatasource, sessionctx.EventDatasource, sessionctx.TrafficDatasource, sessionctx.ConsentDatasource} {
+	for _, name := range sessionctx.Datasources {
 		for _, c := range []*prometheus.CounterVec{m.delivered, m.quarantined, m.retried, m.invalid, m.dropped} {
 			c.WithLabelValues(name)
 		}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 )
@@ -35,6 +36,9 @@ func settingText(settings map[string]any, key string) string {
 	v, set := settings[key]
 	if !set {
 		return "left out"
+	}
+	if ns, ok := v.(float64); ok && slices.Contains([]string{"session_duration", "attribution_window", "legacy_ids"}, key) {
+		return shortDuration(time.Duration(ns))
 	}
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
 
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/kafka"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
 )
@@ -172,6 +173,9 @@ func (s *KafkaSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			args := d.RemainingArgs()
 			if len(args) != 2 {
 				return d.Errf("topic wants a datasource and its topic, and has %d values", len(args))
+			}
+			if _, err := choice("topic of datasource", args[0], sessionctx.Datasources...); err != nil {
+				return d.WrapErr(err)
 			}
 			if s.Topics[args[0]] != "" {
 				return d.Errf("%s has two topics: keep one", args[0])

@@ -1,7 +1,9 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -46,8 +48,11 @@ func (TinybirdSink) CaddyModule() caddy.ModuleInfo {
 func (s *TinybirdSink) Provision(caddy.Context) error {
 	repl := caddy.NewReplacer()
 	token := repl.ReplaceAll(s.Token, "")
+	if s.Token == "" {
+		return errors.New("sink tinybird: the token is missing: give a placeholder like {env.TINYBIRD_TOKEN}")
+	}
 	if token == "" {
-		return fmt.Errorf("sink tinybird: the token is missing or its placeholder %q is empty: set it to a token with the scope DATASOURCE:APPEND", placeholderOnly(s.Token))
+		return fmt.Errorf("sink tinybird: its token, the placeholder %q, is empty: set it to a token with the scope DATASOURCE:APPEND", placeholderOnly(s.Token))
 	}
 	client, err := tinybird.New(tinybird.Config{
 		URL:     repl.ReplaceAll(s.URL, ""),
@@ -86,8 +91,13 @@ func (s *TinybirdSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	b := newBlock(d, "sink tinybird")
 	if err := b.read(map[string]option{
-		"name":    b.id("name", &s.Name),
-		"url":     b.text(&s.URL),
+		"name": b.id("name", &s.Name),
+		"url": b.checked(&s.URL, func(v string) error {
+			if strings.Contains(v, "{") { // a placeholder: Provision checks what it stands for
+				return nil
+			}
+			return tinybird.CheckURL(v)
+		}),
 		"token":   b.text(&s.Token),
 		"timeout": b.duration(&s.Timeout),
 	}); err != nil {

@@ -48,6 +48,15 @@ func (a *App) loadSinks(ctx caddy.Context) error {
 	return nil
 }
 
+// sinkNames are the names of the sinks in their order.
+func (a *App) sinkNames() []string {
+	names := make([]string, len(a.sinks))
+	for i, s := range a.sinks {
+		names[i] = s.name
+	}
+	return names
+}
+
 // sinkNameOf reads a sink's name: its own, else its module's.
 func sinkNameOf(raw json.RawMessage) (string, error) {
 	var s struct {

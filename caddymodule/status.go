@@ -21,7 +21,9 @@ type status struct {
 	Keys      keysStatus       `json:"keys"`
 	Store     storeStatus      `json:"store"`
 	Outbox    outboxHealth     `json:"outbox"`
-	// Geo names the sources of places, in their order.
+	// Sinks are the names of the sinks and Geo the sources of places, in their
+	// order.
+	Sinks    []string  `json:"sinks"`
 	Geo      []string  `json:"geo"`
 	Warnings []warning `json:"warnings"`
 }
@@ -30,10 +32,12 @@ type status struct {
 type warning struct {
 	// Code is stable.
 	Code string `json:"code"`
-	// Campaign and Environment, or Datasource, is what it is about.
+	// Campaign and Environment, or Datasource, is what it is about; Sink names
+	// a further sink that it is about.
 	Campaign    string                 `json:"campaign,omitempty"`
 	Environment sessionctx.Environment `json:"campaign_environment,omitempty"`
 	Datasource  string                 `json:"datasource,omitempty"`
+	Sink        string                 `json:"sink,omitempty"`
 	Text        string                 `json:"text"`
 	Remedy      string                 `json:"remedy"`
 }
@@ -86,7 +90,7 @@ func (a *App) status(now time.Time) status {
 	e := a.engine()
 	defer e.release()
 	st := status{
-		Campaigns: []campaignStatus{}, Geo: []string{}, Warnings: []warning{},
+		Campaigns: []campaignStatus{}, Sinks: a.sinkNames(), Geo: []string{}, Warnings: []warning{},
 		Keys: a.keysStatus(), Store: a.storeStatus(e), Outbox: a.outboxHealth(e),
 	}
 	for _, g := range a.guests {
@@ -216,24 +220,52 @@ func (o *outboxHealth) warnings() (out []warning) {
 			Remedy: "free the directory: one process may use it, and must be able to write; it is tried again by itself",
 		})
 	}
-	if o.MaxDisk > 0 && o.Bytes >= o.MaxDisk/100*nearlyFull {
+	out = append(out, o.outboxStatus.warnings("", "at 90 % traffic stops, when it is full events are refused")...)
+	for _, m := range o.Mirrors {
+		switch {
+		case m.InUse:
+			out = append(out, m.outboxStatus.warnings(m.Sink, "when it is full this sink misses the oldest rows")...)
+		case m.Rows > 0:
+			out = append(out, warning{
+				Code: "sink_not_in_use", Sink: m.Sink, Text: fmt.Sprintf("%s for a sink that is not configured, or can't be opened: %s", rowsWait(m.Rows), m.Path),
+				Remedy: "configure a sink of that name to have them delivered, or delete the directory",
+			})
+		}
+	}
+	return out
+}
+
+// warnings are those about what waits for one sink; full says what happens when
+// it has no more room.
+func (s *outboxStatus) warnings(sink, full string) (out []warning) {
+	if s.MaxDisk > 0 && s.Bytes >= s.MaxDisk/100*nearlyFull {
 		out = append(out, warning{
-			Code: "outbox_nearly_full", Text: fmt.Sprintf("%d of at most %d bytes wait in the outbox %s", o.Bytes, o.MaxDisk, o.Path),
-			Remedy: "mend the delivery, or raise max_disk: at 90 % traffic stops, when it is full events are refused",
+			Code: "outbox_nearly_full", Sink: sink, Text: fmt.Sprintf("%s of at most %s are used in %s", size(s.Bytes), size(s.MaxDisk), s.Path),
+			Remedy: "mend the delivery, see to dead letters, or raise max_disk: " + full,
 		})
 	}
-	for _, d := range o.Datasources {
-		remedy := "see that the sink can be reached; its rows wait on disk, and are sent again by themselves"
-		switch d.State {
-		case outbox.StateOK:
-			continue
-		case outbox.StateHeld:
-			remedy = "mend the sink's settings (address, token, scope, names), then reload; its rows wait on disk"
+	command := "caddy session-context outbox letters"
+	if sink != "" {
+		command += " --sink " + sink
+	}
+	for _, d := range s.Datasources {
+		if d.State != outbox.StateOK {
+			remedy := "see that the sink can be reached; its rows wait on disk, and are sent again by themselves"
+			if d.State == outbox.StateHeld {
+				remedy = "mend the sink's settings (address, token, scope, names), then reload, or restart for a changed environment variable; its rows wait on disk"
+			}
+			out = append(out, warning{
+				Code: "delivery_failing", Datasource: d.Name, Sink: sink,
+				Text: fmt.Sprintf("%s is not delivered, %s: %s", d.Name, rowsWait(d.Rows), d.LastError), Remedy: remedy,
+			})
 		}
-		out = append(out, warning{
-			Code: "delivery_failing", Datasource: d.Name,
-			Text: fmt.Sprintf("%d rows of %s are not delivered: %s", d.Rows, d.Name, d.LastError), Remedy: remedy,
-		})
+		if d.DeadLetters > 0 {
+			out = append(out, warning{
+				Code: "dead_letters", Datasource: d.Name, Sink: sink,
+				Text:   fmt.Sprintf("dead letters of %s: %d, with %d rows", d.Name, d.DeadLetters, d.DeadRows),
+				Remedy: "`" + command + "` says why; send them again or delete them: they are kept for 30 days",
+			})
+		}
 	}
 	return out
 }

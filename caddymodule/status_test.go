@@ -20,6 +20,10 @@ func TestWhatStatusWarnsOf(t *testing.T) {
 		{Name: "session_v1", State: outbox.StateFailing, LastError: "503"},
 		{Name: "traffic_v1", State: outbox.StateOK},
 	}
+	dead := []datasourceStatus{{Name: "events_v1", State: outbox.StateOK, DeadLetters: 1, DeadRows: 2}}
+	mirrored := func(m mirrorStatus) []warning {
+		return (&outboxHealth{Open: true, outboxStatus: outboxStatus{Mirrors: []mirrorStatus{m}}}).warnings()
+	}
 	one := func(w *warning) []warning {
 		if w == nil {
 			return nil
@@ -41,6 +45,10 @@ func TestWhatStatusWarnsOf(t *testing.T) {
 		"an outbox":                     {(&outboxHealth{Open: true, outboxStatus: outboxStatus{MaxDisk: 1000, Bytes: 799}}).warnings(), nil},
 		"an outbox that is nearly full": {(&outboxHealth{Open: true, outboxStatus: outboxStatus{MaxDisk: 1000, Bytes: 800}}).warnings(), []string{"outbox_nearly_full"}},
 		"an outbox of another process":  {(&outboxHealth{Trouble: "locked"}).warnings(), []string{"outbox_unavailable"}},
+		"dead letters":                  {(&outboxHealth{Open: true, outboxStatus: outboxStatus{Datasources: dead}}).warnings(), []string{"dead_letters events_v1"}},
+		"a further sink that fails":     {mirrored(mirrorStatus{Sink: "kafka", InUse: true, outboxStatus: outboxStatus{MaxDisk: 1000, Bytes: 800, Datasources: datasources}}), []string{"outbox_nearly_full of kafka", "delivery_failing events_v1 of kafka", "delivery_failing session_v1 of kafka"}},
+		"dead letters of a further one": {mirrored(mirrorStatus{Sink: "kafka", InUse: true, outboxStatus: outboxStatus{Datasources: dead}}), []string{"dead_letters events_v1 of kafka"}},
+		"a sink that was taken out":     {mirrored(mirrorStatus{Sink: "kafka", outboxStatus: outboxStatus{Rows: 1}}), []string{"sink_not_in_use of kafka"}},
 		"deliveries that fail":          {(&outboxHealth{Open: true, outboxStatus: outboxStatus{Datasources: datasources}}).warnings(), []string{"delivery_failing events_v1", "delivery_failing session_v1"}},
 	} {
 		var got []string
@@ -48,6 +56,9 @@ func TestWhatStatusWarnsOf(t *testing.T) {
 			code := w.Code
 			if w.Datasource != "" {
 				code += " " + w.Datasource
+			}
+			if w.Sink != "" {
+				code += " of " + w.Sink
 			}
 			got = append(got, code)
 			if w.Text == "" || w.Remedy == "" {

@@ -2,8 +2,10 @@ package caddymodule
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -61,18 +63,26 @@ func (s *RedisStore) Provision(ctx caddy.Context) error {
 		CallTimeout:      time.Duration(s.CallTimeout),
 		Logger:           s.log,
 	}
-	u, err := url.Parse(s.options.URL)
-	if err != nil || s.options.URL == "" {
-		// Neither the value nor the parser's error is shown: a password may
-		// be in both.
-		return fmt.Errorf("store redis: its url is missing or is no URL: give one like redis://host:6379/0")
-	}
-	if err := s.options.Check(); err != nil {
-		return fmt.Errorf("store redis: %w", err)
+	u, err := checkRedis(s.options)
+	if err != nil {
+		return err
 	}
 	// The query may hold anything.
 	s.name = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 	return nil
+}
+
+func checkRedis(o store.RedisOptions) (*url.URL, error) {
+	u, err := url.Parse(o.URL)
+	if err != nil || o.URL == "" {
+		// Neither the value nor the parser's error is shown: a password may
+		// be in both.
+		return nil, errors.New("store redis: its url is missing or is no URL: give one like redis://host:6379/0")
+	}
+	if err := o.Check(); err != nil {
+		return nil, fmt.Errorf("store redis: %w", err)
+	}
+	return u, nil
 }
 
 // UnmarshalCaddyfile sets up the store from Caddyfile tokens:
@@ -91,6 +101,11 @@ func (s *RedisStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if d.NextArg() {
 		return d.Errf("store redis takes one URL, '%s' is one too many: further addresses go into it as ?addr=host:port", d.Val())
+	}
+	if !strings.Contains(s.URL, "{") { // else a placeholder: Provision checks what it stands for
+		if _, err := checkRedis(store.RedisOptions{URL: s.URL}); err != nil {
+			return d.WrapErr(err)
+		}
 	}
 	b := newBlock(d, "store redis")
 	return b.read(map[string]option{

@@ -11,6 +11,7 @@ cat <<TEXT
   The demo page     http://localhost:8080/
                     try http://localhost:8080/?utm_source=newsletter too
   Its rows          $data/session_context/rows/*.ndjson
+  How it fares      $caddy session-context status --config $config
   To stop           Ctrl+C
 
 TEXT

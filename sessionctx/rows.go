@@ -16,6 +16,9 @@ const (
 	TrafficDatasource = "traffic_v1"
 )
 
+// Datasources are all that rows go to.
+var Datasources = []string{SessionDatasource, EventDatasource, TrafficDatasource, ConsentDatasource}
+
 // ClickIDColumns are the click ids that session_v1 has columns for.
 var ClickIDColumns = []string{
 	"gclid", "gbraid", "wbraid", "dclid", "fbclid", "msclkid", "ttclid",

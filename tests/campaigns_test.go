@@ -306,6 +306,7 @@ func TestTwoHandlersOfOneCampaign(t *testing.T) {
 		{"another environment", "", "\t\tcampaign_environment preview", nil},
 		{"another landing page", "\t\tlanding_page lp_1", "\t\tlanding_page lp_2",
 			[]string{"campaign cmp_1 (production) stands twice with different settings", `landing_page is "lp_`, `"lp_1"`, `"lp_2"`}},
+		{"another duration", "\t\tsession_duration 20m", "", []string{"session_duration is", "20m", "left out"}},
 		{"an option in one of them", "", "\t\tdebug", []string{"debug is", "left out", "true"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -273,11 +273,14 @@ func TestTheOutboxCommandNamesMistakes(t *testing.T) {
 		want string
 	}{
 		{[]string{"lettres"}, `no command "lettres": known are delete, flush, letters, peek, resend, show, status`},
-		{[]string{"show"}, "accepts 1 arg"},
+		{[]string{"show"}, "wants a letter's id"},
+		{[]string{"peek"}, "wants a datasource"},
+		{[]string{"status", "--sink", "nope"}, "(unknown_sink)"},
 		{[]string{"show", "nope"}, "(unknown_letter)"},
 		{[]string{"peek", "nope"}, "(unknown_datasource)"},
 		{[]string{"letters", "--kind", "nope"}, "known are refused, too_large, partial"},
-		{[]string{"resend"}, "(missing_id)"},
+		{[]string{"resend"}, "no letter is named"},
+		{[]string{"delete", "--kind", "copy"}, "no letter is named"},
 		{[]string{"resend", "a", "b"}, "2 ids are given"},
 		{[]string{"delete", "a", "--kind", "copy"}, "(ambiguous_order)"},
 	} {

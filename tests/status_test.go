@@ -112,7 +112,7 @@ func TestStatus(t *testing.T) {
 	v.post("events/track", map[string]any{"token": s.Session.Token, "event_id": "e", "event_type": "system"}, "Sec-Purpose", "prefetch").ok(t)
 	eventually(t, 20*time.Second, "failing deliveries show", func() error {
 		out, code := c.statusOf()
-		for _, part := range []string{"warning delivery_failing: ", "rows of events_v1 are not delivered", "failing", "cmp_1", "127.0.0.1"} {
+		for _, part := range []string{"warning delivery_failing: ", "events_v1 is not delivered", "failing", "cmp_1", "127.0.0.1"} {
 			if !strings.Contains(out, part) || code != 1 {
 				return fmt.Errorf("exit code %d, no %q in:\n%s", code, part, out)
 			}

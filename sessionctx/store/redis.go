@@ -76,7 +76,7 @@ func (o RedisOptions) client() (rueidis.ClientOption, error) {
 		if u := (*url.Error)(nil); errors.As(err, &u) {
 			err = u.Err
 		}
-		return c, fmt.Errorf("parsing url of redis store: %w; want redis://[user:password@]host:port[/db] or rediss://", err)
+		return c, fmt.Errorf("url: %w; want redis://[user:password@]host:port[/db] or rediss://", err)
 	}
 	if o.TLS != nil {
 		c.TLSConfig = o.TLS

@@ -100,6 +100,12 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
+// CheckURL reports what is wrong with a Config's URL.
+func CheckURL(raw string) error {
+	_, err := parseURL(raw, false)
+	return err
+}
+
 func parseURL(raw string, allowHTTP bool) (*url.URL, error) {
 	const remedy = "give the region's API host, such as https://api.tinybird.co"
 	if raw == "" {
