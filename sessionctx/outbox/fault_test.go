@@ -363,3 +363,28 @@ func TestDirectoryDeletedByHandIsMadeAgain(t *testing.T) {
 	}
 	waitFor(t, func() bool { return o.Stats().Rows == 0 })
 }
+
+// A disk that fails for a while leaves two segments to be sealed at once. Then
+// nothing is open, and nothing is old.
+func TestNothingIsOpenAfterTwoWereSealedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemFS()
+		o := mustOpen(t, m, Options{SegmentRows: 2})
+		m.failOn(func(op, _ string) error {
+			if op == "rename" {
+				return syscall.EIO
+			}
+			return nil
+		})
+		appendRows(t, o, "events_v1", 0, 4)
+		m.failOn(nil)
+		time.Sleep(2 * diskRetry)
+		r := &recorder{}
+		o.SetSink(r)
+		time.Sleep(time.Hour)
+		if st := o.Stats(); r.count() != 2 || st.Rows != 0 || st.Oldest != 0 {
+			t.Errorf("%d batches came, left %+v", r.count(), st)
+		}
+		mustClose(t, o)
+	})
+}

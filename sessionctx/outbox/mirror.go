@@ -68,9 +68,11 @@ type mirror struct {
 	// marks are, by datasource, up to where segments were handed over: those of
 	// that sequence and below need not be, should they still be there after a
 	// restart. An older mark costs duplicates, a newer one would cost rows.
-	marks    map[string]int64
-	unsaved  bool
-	failing  time.Time // since when
+	marks   map[string]int64
+	unsaved bool
+	// failing tells since when, by datasource; under "" that it can't be opened.
+	// What one datasource's directory fails to do says nothing of the others.
+	failing  map[string]time.Time
 	reported bool
 }
 
@@ -106,7 +108,7 @@ func (o *Outbox) SetMirrors(list []Mirror) error {
 			fresh = fresh || m.DrainOnly && !want.DrainOnly
 			old = slices.Delete(old, at, at+1)
 		} else {
-			m = &mirror{name: want.Name, dir: filepath.Join(o.dir, mirrorPrefix+want.Name)}
+			m = &mirror{name: want.Name, dir: filepath.Join(o.dir, mirrorPrefix+want.Name), failing: map[string]time.Time{}}
 			m.marks = o.readMarks(m.dir)
 			for ds, mark := range m.marks {
 				// A clock that was set back must not make names that look as if
