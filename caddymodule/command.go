@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strings"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -55,6 +56,9 @@ func callAdmin(cmd *cobra.Command, method, path string, body, answer any) error 
 	addr, err := caddycmd.DetermineAdminAPIAddress(flag("address"), nil, flag("config"), flag("adapter"))
 	if err != nil {
 		return fmt.Errorf("finding the admin API's address: %w", err)
+	}
+	if sink := cmd.Flag("sink"); sink != nil && sink.Value.String() != "" {
+		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + url.Values{"sink": {sink.Value.String()}}.Encode()
 	}
 	var sent io.Reader
 	if body != nil {

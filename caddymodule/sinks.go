@@ -1,8 +1,10 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -91,7 +93,42 @@ func (a *App) parseSink(d *caddyfile.Dispenser, lines map[string]int) error {
 func mirrorsOf(sinks []namedSink) []outbox.Mirror {
 	var list []outbox.Mirror
 	for i, s := range sinks {
-		list = append(list, outbox.Mirror{Name: s.name, Sink: s.Sink, Observer: mirrorMetrics{sink: s.name}, DrainOnly: i == 0})
+		list = append(list, outbox.Mirror{Name: s.name, Sink: discreetSink{s.Sink}, Observer: mirrorMetrics{sink: s.name}, DrainOnly: i == 0})
 	}
 	return list
 }
+
+// discreetSink keeps secrets of URLs out of what a sink says, before it is
+// logged or written down: sinks are guests.
+type discreetSink struct {
+	outbox.Sink
+}
+
+// Deliver implements outbox.Sink.
+func (s discreetSink) Deliver(ctx context.Context, b outbox.Batch) outbox.Outcome {
+	out := s.Sink.Deliver(ctx, b)
+	if out.Reason != nil {
+		if text := withoutSecrets(out.Reason.Error()); text != out.Reason.Error() {
+			out.Reason = discreetError{text, out.Reason}
+		}
+	}
+	return out
+}
+
+// Close closes the sink, if it can be.
+func (s discreetSink) Close() error {
+	if c, ok := s.Sink.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// discreetError is an error with another text.
+type discreetError struct {
+	text string
+	error
+}
+
+func (e discreetError) Error() string { return e.text }
+
+func (e discreetError) Unwrap() error { return e.error }
