@@ -16,10 +16,16 @@ func (o *Outbox) makeRoom(size int64) {
 	o.dropWhile(short, func(*queue, string) bool { return true })
 }
 
-// yield is what a mirror does for a disk that is full, though its own share of
-// it isn't: it deletes its oldest until size bytes are free, and reports whether
-// any are. What the outbox itself still holds stays: these are second names of
-// the same bytes.
+// freeDisk makes room on a disk that is full, though max_disk isn't reached:
+// mirrors do first, as they never make Append refuse, then DropOldest. It
+// reports whether there is any.
+func (o *Outbox) freeDisk(size int64) bool {
+	return o.mirrorsYield(size) || Overflow(o.overflow.Load()) == DropOldest && o.yield(size)
+}
+
+// yield deletes the oldest until size bytes are free, and reports whether any
+// are. A mirror leaves what the outbox itself still holds: these are second
+// names of the same bytes.
 func (o *Outbox) yield(size int64) bool {
 	end, began := int64(0), false
 	short := func() bool {
@@ -28,11 +34,11 @@ func (o *Outbox) yield(size int64) bool {
 		}
 		return o.disk > end
 	}
-	return o.dropWhile(short, func(q *queue, name string) bool { return !o.opt.source.has(q.name, name) })
+	return o.dropWhile(short, func(q *queue, name string) bool { return o.opt.source == nil || !o.opt.source.has(q.name, name) })
 }
 
-// mirrorsYield asks mirrors to make room on a disk that is full: they never
-// make Append refuse. It reports whether one did.
+// mirrorsYield asks mirrors to make room on a disk that is full, and reports
+// whether one did.
 func (o *Outbox) mirrorsYield(size int64) (any bool) {
 	for _, box := range o.mirrorBoxes() {
 		any = box.yield(size) || any
