@@ -39,11 +39,11 @@ func (o *Outbox) yield(size int64) bool {
 
 // mirrorsYield asks mirrors to make room on a disk that is full, and reports
 // whether one did.
-func (o *Outbox) mirrorsYield(size int64) (any bool) {
+func (o *Outbox) mirrorsYield(size int64) (some bool) {
 	for _, box := range o.mirrorBoxes() {
-		any = box.yield(size) || any
+		some = box.yield(size) || some
 	}
-	return any
+	return some
 }
 
 // mirrorBoxes are the mirrors that are open.
@@ -89,7 +89,7 @@ func (c candidate) before(other candidate) bool {
 
 // dropWhile deletes the oldest of what may go while short, called under the
 // lock, says so, and reports whether any went.
-func (o *Outbox) dropWhile(short func() bool, may func(*queue, string) bool) (any bool) {
+func (o *Outbox) dropWhile(short func() bool, may func(*queue, string) bool) (some bool) {
 	o.mu.Lock()
 	enough := !short()
 	o.mu.Unlock()
@@ -109,10 +109,10 @@ func (o *Outbox) dropWhile(short func() bool, may func(*queue, string) bool) (an
 		}
 		o.mu.Unlock()
 		if v.q == nil || o.drop(v) != nil {
-			return any
+			return some
 		}
-		any = true
-		o.tellDropped(v)
+		some = true
+		o.tellDropped(v.q, v.rows)
 	}
 }
 
@@ -169,13 +169,14 @@ func (o *Outbox) drop(v candidate) error {
 	return nil
 }
 
-func (o *Outbox) tellDropped(v candidate) {
-	if times, told := o.news("drop", v.q.name); told {
+// tellDropped says that rows are gone for want of space.
+func (o *Outbox) tellDropped(q *queue, rows int) {
+	if times, told := o.news("drop", q.name); told {
 		text := "outbox is full: the oldest rows are being dropped, as overflow drop_oldest asks; raise max_disk or mend the delivery"
 		if o.opt.source != nil {
 			text = "a mirror has no room on the disk: its oldest rows are being dropped, other sinks get theirs; mend its delivery, or give it more room"
 		}
-		o.log.Error(text, zap.String("datasource", v.q.name), zap.Int("rows", v.rows), zap.Int("times", times))
+		o.log.Error(text, zap.String("datasource", q.name), zap.Int("rows", rows), zap.Int("times", times))
 	}
-	o.opt.Observer.Dropped(v.q.name, v.rows, ErrFull)
+	o.opt.Observer.Dropped(q.name, rows, ErrFull)
 }

@@ -52,13 +52,13 @@ func (o *Outbox) adoptOne(q *queue, h *handover) error {
 	}
 	o.makeRoom(h.size)
 	o.mu.Lock()
-	tooMuch := o.disk+h.size > o.maxDisk.Load()
-	if tooMuch { // of what is being sent
+	tooMuch := o.disk+h.size > o.maxDisk.Load() // of what is being sent
+	if tooMuch {
 		o.dropped += int64(h.rows)
 	}
 	o.mu.Unlock()
 	if tooMuch {
-		o.opt.Observer.Dropped(q.name, h.rows, ErrFull)
+		o.tellDropped(q, h.rows)
 		return nil
 	}
 	err = o.linkOrCopy(q, h)

@@ -303,8 +303,9 @@ func (o *Outbox) mirrorDelay(q *queue, waiting bool, behind int) time.Duration {
 	return time.Duration(n) * o.opt.SegmentAge
 }
 
-// behindMost is as many segments as mirrorsBehind counts.
-const behindMost = 18
+// behindMost is as many segments as mirrorsBehind counts: half of it in seconds
+// is less than orderHold, so that sessions still go before their events.
+const behindMost = 12
 
 // mirrorsBehind is how many sealed segments wait for the mirror that has most.
 func (o *Outbox) mirrorsBehind(datasource string, now time.Time) (most int) {

@@ -53,7 +53,7 @@ type Options struct {
 	// SegmentRows, SegmentBytes (of JSON and LFs) and SegmentAge seal a
 	// segment; age (±20 %) only while nothing sealed waits. Defaults 10,000,
 	// 4 MiB, 1 s. With mirrors, age seals while something waits too, the more of
-	// it the later, after a minute at most; and 9 s later at most while a mirror
+	// it the later, after a minute at most; and 6 s later at most while a mirror
 	// is behind.
 	SegmentRows  int
 	SegmentBytes int64
