@@ -40,18 +40,18 @@ func (o *Outbox) yield(size int64) bool {
 // mirrorsYield asks mirrors to make room on a disk that is full, and reports
 // whether one did.
 func (o *Outbox) mirrorsYield(size int64) (some bool) {
-	for _, box := range o.mirrorBoxes() {
+	for _, box := range o.mirrorBoxes(false) {
 		some = box.yield(size) || some
 	}
 	return some
 }
 
-// mirrorBoxes are the mirrors that are open.
-func (o *Outbox) mirrorBoxes() (boxes []*Outbox) {
+// mirrorBoxes are the mirrors that are open, or of these those that get new rows.
+func (o *Outbox) mirrorBoxes(fed bool) (boxes []*Outbox) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, m := range o.mirrors.list {
-		if m.box != nil {
+		if m.box != nil && !(fed && m.DrainOnly) {
 			boxes = append(boxes, m.box)
 		}
 	}

@@ -19,9 +19,9 @@ import (
 // letters, and as much of the disk as the outbox has, beside it.
 //
 // A mirror never makes Append refuse, and holds the outbox's own sink up for
-// mirrorPatience at most: when its share of the disk is used up its oldest
-// segments go, and when its directory can't be written new ones do. Both are
-// counted as its Dropped.
+// mirrorPatience at most: when its share of the disk is used up, or the disk is
+// full, its oldest segments and dead letters go, and when its directory can't be
+// written new segments do. Both are counted as its Dropped.
 type Mirror struct {
 	// Name is the mirror's for good: by it a later Outbox, or a later call of
 	// SetMirrors, finds what still waits. Letters, digits, _ and -, 64 at most.

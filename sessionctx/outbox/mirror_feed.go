@@ -309,7 +309,7 @@ const behindMost = 12
 
 // mirrorsBehind is how many sealed segments wait for the mirror that has most.
 func (o *Outbox) mirrorsBehind(datasource string, now time.Time) (most int) {
-	for _, box := range o.mirrorBoxes() {
+	for _, box := range o.mirrorBoxes(true) {
 		box.mu.Lock()
 		n := 0
 		if q := box.queues[datasource]; q != nil {
@@ -336,7 +336,7 @@ func (o *Outbox) hurry() {
 		signal(q.wake)
 	}
 	o.mu.Unlock()
-	for _, box := range o.mirrorBoxes() {
+	for _, box := range o.mirrorBoxes(false) {
 		box.hurry()
 	}
 }

@@ -157,6 +157,21 @@ func TestASlowMirrorKeepsUp(t *testing.T) {
 	})
 }
 
+// What a mirror that gets no new rows has behind it delays none.
+func TestADrainedMirrorDelaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, down := &recorder{}, &recorder{answer: always(Retry(0, errTest))}
+		o := mirrored(t, newMemFS(), Options{SegmentRows: 4}, first, down)
+		appendRows(t, o, "events_v1", 0, 80)
+		time.Sleep(time.Minute)
+		setMirrors(t, o, Mirror{Name: "m", Sink: down, DrainOnly: true}, Mirror{Name: "n", Sink: &recorder{}})
+		appendRows(t, o, "events_v1", 80, 81)
+		time.Sleep(2 * time.Second)
+		first.once(t, "the first", "events_v1", 0, 81)
+		mustClose(t, o)
+	})
+}
+
 // No sink has had an invalid row. When it is sent after all, each gets it; rows
 // that the first refused go to the first alone.
 func TestALetterGoesToThoseThatHaveNotHadIt(t *testing.T) {
