@@ -48,10 +48,12 @@ func (FileSink) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
+func defaultRowsPath() string { return filepath.Join(dataDir(), "rows") }
+
 // Provision sets defaults. It makes nothing.
 func (s *FileSink) Provision(caddy.Context) error {
 	if s.Path == "" {
-		s.Path = filepath.Join(dataDir(), "rows")
+		s.Path = defaultRowsPath()
 	}
 	if s.RollSize == 0 {
 		s.RollSize = 64 << 20
