@@ -58,7 +58,11 @@ func callAdmin(cmd *cobra.Command, method, path string, body, answer any) error 
 		return fmt.Errorf("finding the admin API's address: %w", err)
 	}
 	if sink := cmd.Flag("sink"); sink != nil && sink.Value.String() != "" {
-		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + url.Values{"sink": {sink.Value.String()}}.Encode()
+		joint := "?"
+		if strings.Contains(path, joint) {
+			joint = "&"
+		}
+		path += joint + "sink=" + url.QueryEscape(sink.Value.String())
 	}
 	var sent io.Reader
 	if body != nil {

@@ -229,12 +229,13 @@ func (s *FileSink) roll(datasource, path string) error {
 	now := time.Now().UTC()
 	for _, e := range entries {
 		name, ok := strings.CutPrefix(e.Name(), datasource+"-")
-		if name, ok2 := strings.CutSuffix(name, ".ndjson"); ok && ok2 {
-			old = append(old, e.Name())
-			// After a clock was set back, the newest must not pass for the oldest.
-			if at, err := time.Parse(stamp, name); err == nil && !now.After(at) {
-				now = at.Add(1)
-			}
+		if !ok || !strings.HasSuffix(name, ".ndjson") {
+			continue
+		}
+		old = append(old, e.Name())
+		// After a clock was set back, the newest must not pass for the oldest.
+		if at, err := time.Parse(stamp, strings.TrimSuffix(name, ".ndjson")); err == nil && !now.After(at) {
+			now = at.Add(1)
 		}
 	}
 	aside := datasource + "-" + now.Format(stamp) + ".ndjson"
