@@ -463,6 +463,10 @@ sink file /b`, "two sinks are called 'file': give one a name of its own, the fir
 sink kafka a:1 {
 	name file
 }`, "two sinks are called 'file': give one a name of its own, the first is in line 3, at Caddyfile:4"},
+	{"two sinks of one directory", `sink file /b
+sink file /b/ {
+	name other
+}`, "two sinks write to /b: give one a directory of its own, the first is in line 3, at Caddyfile:4"},
 	{"a name that is no name", `sink file {
 	name a/b
 }`, `name: id "a/b" does not match [A-Za-z0-9_-]{1,64}, at Caddyfile:4`},

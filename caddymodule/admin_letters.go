@@ -45,9 +45,14 @@ func jsonOrText(row []byte) json.RawMessage {
 	return text
 }
 
+// maxLettersShown bounds a list: a letter a row can make tens of thousands.
+const maxLettersShown = 1000
+
 // letterList is the answer to a list, oldest first.
 type letterList struct {
 	Letters []shownLetter `json:"letters"`
+	// More counts those that are not listed.
+	More int `json:"more"`
 }
 
 func listLetters(box *outbox.Outbox, r *http.Request) (any, error) {
@@ -56,8 +61,9 @@ func listLetters(box *outbox.Outbox, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := letterList{[]shownLetter{}}
-	for _, l := range list {
+	more := max(0, len(list)-maxLettersShown)
+	out := letterList{[]shownLetter{}, more}
+	for _, l := range list[:len(list)-more] {
 		out.Letters = append(out.Letters, shown(l))
 	}
 	return out, nil
@@ -66,7 +72,7 @@ func listLetters(box *outbox.Outbox, r *http.Request) (any, error) {
 // letterKinds are those that a letter may be of.
 var letterKinds = []string{
 	outbox.LetterRefused, outbox.LetterTooLarge, outbox.LetterPartial, outbox.LetterCopy,
-	outbox.LetterInvalid, outbox.LetterDamaged, outbox.LetterParked,
+	outbox.LetterUnconfirmed, outbox.LetterInvalid, outbox.LetterDamaged, outbox.LetterParked,
 }
 
 // chosen are the letters of a datasource and a kind; empty means any.
@@ -239,6 +245,8 @@ func harmInResending(box *outbox.Outbox, l outbox.Letter) string {
 		return "the sink has a part of it, which may come twice" + byName
 	case outbox.LetterCopy:
 		return "the sink has taken it: the rows that are right would come twice" + byName
+	case outbox.LetterUnconfirmed:
+		return "the sink may have it, and it would come twice" + byName
 	case outbox.LetterDamaged:
 		return "it holds damaged lines, not rows: show it, then delete it"
 	case outbox.LetterInvalid:

@@ -42,7 +42,8 @@ const (
 //	POST /session_context/outbox/letters/resend  {"id": ""} or {"all": true, "datasource": "", "kind": ""}
 //	POST /session_context/outbox/letters/delete  likewise
 //
-// With ?sink=name any of them is about a further sink.
+// All of them take ?sink=, the name of a sink after the first, for what waits
+// for that one.
 //
 // Rows hold personal data: only the routes that are asked for rows answer with
 // some.

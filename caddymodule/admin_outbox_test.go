@@ -202,6 +202,38 @@ func TestResendingAllLeavesWhatTheSinkHas(t *testing.T) {
 	}
 }
 
+// A list is bounded, and says how much it leaves out.
+func TestManyLettersMakeABoundedAnswer(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "events_v1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxLettersShown + 3 {
+		name := fmt.Sprintf("%016d.1.dead", 1_700_000_000_000_000+i)
+		if i > maxLettersShown { // of a kind of their own
+			reason := fmt.Sprintf(`{"kind":"partial","reason":"a view","at":"2100-01-0%dT00:00:00Z"}`, i-maxLettersShown)
+			if err := os.WriteFile(filepath.Join(dir, "events_v1", strings.Replace(name, "1.dead", "reason", 1)), []byte(reason), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "events_v1", name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	box, err := outbox.Open(dir, outbox.Options{DeadLetterAge: 1 << 62})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer box.Close()
+	for query, want := range map[string][2]int{"": {maxLettersShown, 3}, "?kind=partial": {2, 0}} {
+		got, err := listLetters(box, httptest.NewRequest("GET", adminLettersPath+query, nil))
+		list, _ := got.(letterList)
+		if err != nil || len(list.Letters) != want[0] || list.More != want[1] {
+			t.Errorf("%q: %d letters and %d more, %v; want %v", query, len(list.Letters), list.More, err, want)
+		}
+	}
+}
+
 // What a guest says of its troubles may quote a URL.
 func TestAnswersHideSecretsOfURLs(t *testing.T) {
 	sink := &scripted{}
@@ -219,6 +251,22 @@ func TestAnswersHideSecretsOfURLs(t *testing.T) {
 		if text := fmt.Sprint(got); strings.Contains(text, "s3cret") || !strings.Contains(text, "sink.example/v1") {
 			t.Errorf("%s: %v", path, got)
 		}
+	}
+	// Nor is it in what was written down, in logs and beside dead letters.
+	if reason := box.DeadLetters()[0].Reason; strings.Contains(reason, "s3cret") {
+		t.Errorf("the letter's reason: %s", reason)
+	}
+	if last := box.Stats().Datasources["events_v1"].LastError; strings.Contains(last, "s3cret") {
+		t.Errorf("the last error: %s", last)
+	}
+}
+
+func TestMirrorsHideSecretsToo(t *testing.T) {
+	sink := &scripted{}
+	sink.script(always(outbox.Retry(0, errors.New("https://user:s3cret@sink.example/"))))
+	out := mirrorsOf([]namedSink{{name: "a", Sink: sink}})[0].Sink.Deliver(t.Context(), outbox.Batch{})
+	if text := out.Reason.Error(); strings.Contains(text, "s3cret") || !strings.Contains(text, "sink.example") {
+		t.Error(text)
 	}
 }
 

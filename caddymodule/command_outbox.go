@@ -92,7 +92,8 @@ when, and why. Kinds:
   too_large    a row that is larger than the sink takes
   invalid_row  rows that would not have arrived as meant, and were never sent
   partial      the sink took a part; sending again may double that
-  copy         a copy of what the sink took, but not as it should
+  copy         a copy of what the sink took, some of it into quarantine
+  unconfirmed  the sink took it without saying that it holds it
   damaged      lines of the queue's files whose checksum does not hold
   parked       not dead: fails while others pass, and is retried hourly
 `,
@@ -106,7 +107,11 @@ when, and why. Kinds:
 				_, err := fmt.Fprintln(w, "none")
 				return err
 			}
-			return printLetters(w, answer.Letters, nil)
+			if err := printLetters(w, answer.Letters, nil); err != nil || answer.More == 0 {
+				return err
+			}
+			_, err := fmt.Fprintf(w, "and %d more, younger ones: deal with these, or choose by --datasource and --kind\n", answer.More)
+			return err
 		})
 	}
 	return letters

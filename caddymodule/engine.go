@@ -209,7 +209,7 @@ func (p *pooledOutbox) apply() {
 	if err := p.box.SetMirrors(mirrorsOf(p.sinks)); err != nil {
 		p.log.Error("further sinks stay as they were", zap.Error(err))
 	}
-	p.box.SetSink(meteredSink{p.sinks[0].Sink})
+	p.box.SetSink(meteredSink{discreetSink{p.sinks[0].Sink}})
 	if err := p.box.SetLimits(p.options.MaxDisk, p.options.Overflow); err != nil {
 		p.log.Error("outbox keeps its former limits", zap.Error(err))
 	}

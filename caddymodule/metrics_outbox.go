@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"context"
-	"io"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -92,24 +91,16 @@ func (g *outboxGauges) collect(ch chan<- prometheus.Metric, box *outbox.Outbox) 
 
 // meteredSink counts what becomes of the requests to a sink, and their time.
 type meteredSink struct {
-	outbox.Sink
+	discreetSink
 }
 
 // Deliver implements outbox.Sink.
 func (s meteredSink) Deliver(ctx context.Context, b outbox.Batch) outbox.Outcome {
 	began := time.Now()
-	out := s.Sink.Deliver(ctx, b)
+	out := s.discreetSink.Deliver(ctx, b)
 	theMetrics.deliveryTime.WithLabelValues(b.Datasource).Observe(time.Since(began).Seconds())
 	theMetrics.deliveries.WithLabelValues(b.Datasource, verdictWord(out.Verdict)).Inc()
 	return out
-}
-
-// Close closes the sink, if it can be.
-func (s meteredSink) Close() error {
-	if c, ok := s.Sink.(io.Closer); ok {
-		return c.Close()
-	}
-	return nil
 }
 
 func verdictWord(v outbox.Verdict) string {

@@ -48,10 +48,12 @@ func (FileSink) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
+func defaultRowsPath() string { return filepath.Join(dataDir(), "rows") }
+
 // Provision sets defaults. It makes nothing.
 func (s *FileSink) Provision(caddy.Context) error {
 	if s.Path == "" {
-		s.Path = filepath.Join(dataDir(), "rows")
+		s.Path = defaultRowsPath()
 	}
 	if s.RollSize == 0 {
 		s.RollSize = 64 << 20
@@ -218,20 +220,29 @@ func syncDir(path string) error {
 
 // roll puts the file aside and removes the oldest of those put aside.
 func (s *FileSink) roll(datasource, path string) error {
-	aside := filepath.Join(s.Path, datasource+"-"+time.Now().UTC().Format("20060102T150405.000000000Z")+".ndjson")
-	if err := os.Rename(path, aside); err != nil {
-		return fmt.Errorf("putting %s aside: %w", path, err)
-	}
+	const stamp = "20060102T150405.000000000Z"
 	entries, err := os.ReadDir(s.Path)
 	if err != nil {
 		return fmt.Errorf("listing files put aside: %w", err)
 	}
 	var old []string
+	now := time.Now().UTC()
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), datasource+"-") && strings.HasSuffix(e.Name(), ".ndjson") {
-			old = append(old, e.Name())
+		name, ok := strings.CutPrefix(e.Name(), datasource+"-")
+		if !ok || !strings.HasSuffix(name, ".ndjson") {
+			continue
+		}
+		old = append(old, e.Name())
+		// After a clock was set back, the newest must not pass for the oldest.
+		if at, err := time.Parse(stamp, strings.TrimSuffix(name, ".ndjson")); err == nil && !now.After(at) {
+			now = at.Add(1)
 		}
 	}
+	aside := datasource + "-" + now.Format(stamp) + ".ndjson"
+	if err := os.Rename(path, filepath.Join(s.Path, aside)); err != nil {
+		return fmt.Errorf("putting %s aside: %w", path, err)
+	}
+	old = append(old, aside)
 	slices.Sort(old)
 	for len(old) > s.RollKeep {
 		if err := os.Remove(filepath.Join(s.Path, old[0])); err != nil {

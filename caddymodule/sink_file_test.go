@@ -96,6 +96,36 @@ func TestFileSinkRolls(t *testing.T) {
 	}
 }
 
+// After a clock was set back, what was put aside last is still the youngest.
+func TestFileSinkRollsThoughTheClockWasSetBack(t *testing.T) {
+	s := testSink(t)
+	if err := os.MkdirAll(s.Path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, year := range []int{2098, 2099} {
+		name := fmt.Sprintf("events_v1-%d0101T000000.000000000Z.ndjson", year)
+		if err := os.WriteFile(filepath.Join(s.Path, name), []byte("old\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	big := strings.Repeat("x", 1<<20) + "\n"
+	for i := range 3 {
+		deliver(t, s, fmt.Sprint(i)+big)
+	}
+	var kept []string
+	names, _ := filepath.Glob(filepath.Join(s.Path, "*.ndjson"))
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, string(b[:1]))
+	}
+	if got := strings.Join(kept, ""); got != "012" {
+		t.Errorf("kept %q of %v", got, names)
+	}
+}
+
 func TestFileSinkTakesTwoWriters(t *testing.T) {
 	s := testSink(t)
 	var wg sync.WaitGroup

@@ -1,8 +1,12 @@
 package caddymodule
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"path/filepath"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -23,15 +27,17 @@ func (a *App) loadSinks(ctx caddy.Context) error {
 	}
 	known := map[string]bool{}
 	for _, raw := range a.SinksRaw {
-		name, err := sinkNameOf(raw)
+		id, err := identify(raw)
 		if err != nil {
 			return err
 		}
-		if known[name] {
-			return twoSinks(name)
+		for _, own := range id.owns() {
+			if known[own.key] {
+				return own.clash
+			}
+			known[own.key] = true
 		}
-		known[name] = true
-		a.sinks = append(a.sinks, namedSink{name: name})
+		a.sinks = append(a.sinks, namedSink{name: id.name})
 	}
 	mods, err := ctx.LoadModule(a, "SinksRaw")
 	if err != nil {
@@ -57,40 +63,66 @@ func (a *App) sinkNames() []string {
 	return names
 }
 
-// sinkNameOf reads a sink's name: its own, else its module's.
-func sinkNameOf(raw json.RawMessage) (string, error) {
+// sinkID is what no two sinks may share.
+type sinkID struct {
+	// name is the sink's own, else its module's.
+	name string
+	// files is where it writes, if it is a file sink: two would write each row
+	// to one file twice.
+	files string
+}
+
+func identify(raw json.RawMessage) (sinkID, error) {
 	var s struct {
 		Sink string `json:"sink"`
 		Name string `json:"name"`
+		Path string `json:"path"`
 	}
 	if err := json.Unmarshal(raw, &s); err != nil {
-		return "", fmt.Errorf("reading sink: %w", err)
+		return sinkID{}, fmt.Errorf("reading sink: %w", err)
+	}
+	id := sinkID{name: s.Sink}
+	if s.Sink == "file" {
+		id.files = filepath.Clean(cmp.Or(s.Path, defaultRowsPath()))
 	}
 	if s.Name == "" {
-		return s.Sink, nil
+		return id, nil
 	}
-	return s.Name, checkID("name", s.Name)
+	id.name = s.Name
+	return id, checkID("name", s.Name)
 }
 
-func twoSinks(name string) error {
-	return fmt.Errorf("two sinks are called '%s': give one a name of its own", name)
+// owned is what a sink must have for itself.
+type owned struct {
+	key   string
+	clash error // if another has it
 }
 
-// parseSink reads a `sink` line. lines has the names of those before it.
+func (id sinkID) owns() []owned {
+	list := []owned{{"name " + id.name, fmt.Errorf("two sinks are called '%s': give one a name of its own", id.name)}}
+	if id.files != "" {
+		list = append(list, owned{"files " + id.files, fmt.Errorf("two sinks write to %s: give one a directory of its own", id.files)})
+	}
+	return list
+}
+
+// parseSink reads a `sink` line. lines has what those before it own.
 func (a *App) parseSink(d *caddyfile.Dispenser, lines map[string]int) error {
 	start := *d
 	raw, err := guest(d, "session_context.sinks", "sink")
 	if err != nil {
 		return err
 	}
-	name, err := sinkNameOf(raw)
+	id, err := identify(raw)
 	if err != nil {
 		return start.WrapErr(err)
 	}
-	if line, twice := lines[name]; twice {
-		return start.Errf("%v, the first is in line %d", twoSinks(name), line)
+	for _, own := range id.owns() {
+		if line, twice := lines[own.key]; twice {
+			return start.Errf("%v, the first is in line %d", own.clash, line)
+		}
+		lines[own.key] = start.Line()
 	}
-	lines[name] = start.Line()
 	a.SinksRaw = append(a.SinksRaw, raw)
 	return nil
 }
@@ -100,7 +132,42 @@ func (a *App) parseSink(d *caddyfile.Dispenser, lines map[string]int) error {
 func mirrorsOf(sinks []namedSink) []outbox.Mirror {
 	var list []outbox.Mirror
 	for i, s := range sinks {
-		list = append(list, outbox.Mirror{Name: s.name, Sink: s.Sink, Observer: mirrorMetrics{sink: s.name}, DrainOnly: i == 0})
+		list = append(list, outbox.Mirror{Name: s.name, Sink: discreetSink{s.Sink}, Observer: mirrorMetrics{sink: s.name}, DrainOnly: i == 0})
 	}
 	return list
 }
+
+// discreetSink keeps secrets of URLs out of what a sink says, before it is
+// logged or written down: sinks are guests.
+type discreetSink struct {
+	outbox.Sink
+}
+
+// Deliver implements outbox.Sink.
+func (s discreetSink) Deliver(ctx context.Context, b outbox.Batch) outbox.Outcome {
+	out := s.Sink.Deliver(ctx, b)
+	if out.Reason != nil {
+		if text := withoutSecrets(out.Reason.Error()); text != out.Reason.Error() {
+			out.Reason = discreetError{text, out.Reason}
+		}
+	}
+	return out
+}
+
+// Close closes the sink, if it can be.
+func (s discreetSink) Close() error {
+	if c, ok := s.Sink.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// discreetError is an error with another text.
+type discreetError struct {
+	text string
+	error
+}
+
+func (e discreetError) Error() string { return e.text }
+
+func (e discreetError) Unwrap() error { return e.error }

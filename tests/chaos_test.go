@@ -20,7 +20,8 @@ import (
 // delivered, or among the dead letters, or still on disk, and nothing else is
 // that was not at least asked for. Clients send and repeat events, batches and
 // sessions, while the sink fails in every way that it can, the disk fills up,
-// the configuration changes, and the process is killed at any moment.
+// the configuration changes, and the process is killed at any moment. It holds
+// for each of two sinks, the second of which mirrors the first.
 //
 // `make chaos` kills it 200 times. CHAOS_KILLS says how often, CHAOS_SEED
 // repeats a run's decisions (not its timing).
@@ -62,8 +63,7 @@ type chaos struct {
 	t      testing.TB
 	rng    *rand.Rand
 	c      *caddy
-	tb     *standin.Server
-	front  *front
+	sinks  []*chaosSink
 	disk   string // a small file system, or ""
 	outbox string
 	ledger ledger
@@ -72,10 +72,20 @@ type chaos struct {
 	kills  []time.Time
 }
 
+// chaosSink is where rows go.
+type chaosSink struct {
+	name  string
+	tb    *standin.Server
+	front *front
+	dir   string // what waits for it
+}
+
 // chaosConfig is what reloads change.
 type chaosConfig struct {
-	url, token, maxDisk string
-	minutes             int
+	// urls and tokens of the sinks.
+	urls, tokens [2]string
+	maxDisk      string
+	minutes      int
 }
 
 func newChaos(t testing.TB, seed uint64) *chaos {
@@ -88,8 +98,11 @@ func newChaos(t testing.TB, seed uint64) *chaos {
 		x.disk = disk
 	}
 	x.outbox = filepath.Join(disk, "outbox")
-	x.tb = standin.New(t)
-	x.front = newFront(t, x.tb)
+	for _, s := range []*chaosSink{{name: "first", dir: x.outbox}, {name: "second", dir: filepath.Join(x.outbox, "mirror.second")}} {
+		s.tb = standin.New(t)
+		s.front = newFront(t, s.tb)
+		x.sinks = append(x.sinks, s)
+	}
 	x.c = newCaddy(t)
 	writePage(t, x.c, "index.html", plainPage)
 	x.now = x.good()
@@ -100,12 +113,19 @@ func newChaos(t testing.TB, seed uint64) *chaos {
 
 // good is a configuration that delivers.
 func (x *chaos) good() chaosConfig {
-	return chaosConfig{url: x.front.urls[0], token: standin.DefaultToken, maxDisk: "2GiB", minutes: 30}
+	good := chaosConfig{maxDisk: "2GiB", minutes: 30}
+	for i, s := range x.sinks {
+		good.urls[i], good.tokens[i] = s.front.urls[0], standin.DefaultToken
+	}
+	return good
 }
 
 func (x *chaos) caddyfile() string {
-	return globals(fmt.Sprintf("\t\tsink tinybird {\n\t\t\turl %s\n\t\t\ttoken %s\n\t\t\ttimeout 3s\n\t\t}\n\t\toutbox {\n\t\t\tpath %s\n\t\t\tmax_disk %s\n\t\t}",
-		x.now.url, x.now.token, x.outbox, x.now.maxDisk)) + landing(fmt.Sprintf("%dm", x.now.minutes), "rate_limit 100000000 10000000")
+	app := fmt.Sprintf("\t\toutbox {\n\t\t\tpath %s\n\t\t\tmax_disk %s\n\t\t}", x.outbox, x.now.maxDisk)
+	for i, s := range x.sinks {
+		app += fmt.Sprintf("\n\t\tsink tinybird {\n\t\t\tname %s\n\t\t\turl %s\n\t\t\ttoken %s\n\t\t\ttimeout 3s\n\t\t}", s.name, x.now.urls[i], x.now.tokens[i])
+	}
+	return globals(app) + landing(fmt.Sprintf("%dm", x.now.minutes), "rate_limit 100000000 10000000")
 }
 
 // life is what happens from one death of the process to the next.
@@ -139,19 +159,20 @@ func (x *chaos) event() {
 	case n < 4:
 		for range 1 + x.rng.IntN(4) {
 			ds := []string{"events_v1", "events_v1", "session_v1", "traffic_v1"}[x.rng.IntN(4)]
-			x.tb.Fail(ds, sinkFaults[x.rng.IntN(len(sinkFaults))], 1+x.rng.IntN(2))
+			x.sinks[x.rng.IntN(len(x.sinks))].tb.Fail(ds, sinkFaults[x.rng.IntN(len(sinkFaults))], 1+x.rng.IntN(2))
 		}
 	case n < 5:
-		for _, ds := range []string{"events_v1", "session_v1", "traffic_v1"} {
-			x.tb.Heal(ds)
-		}
+		x.heal()
 	case n < 8:
-		x.reload(chaosConfig{
-			url:     []string{x.front.urls[0], x.front.urls[1], x.front.dead}[x.rng.IntN(3)],
-			token:   []string{standin.DefaultToken, standin.DefaultToken, "p.wrong"}[x.rng.IntN(3)],
+		to := chaosConfig{
 			maxDisk: []string{"2GiB", "64MiB", "32MiB"}[x.rng.IntN(3)],
 			minutes: 20 + x.rng.IntN(20),
-		})
+		}
+		for i, s := range x.sinks {
+			to.urls[i] = []string{s.front.urls[0], s.front.urls[1], s.front.dead}[x.rng.IntN(3)]
+			to.tokens[i] = []string{standin.DefaultToken, standin.DefaultToken, "p.wrong"}[x.rng.IntN(3)]
+		}
+		x.reload(to)
 	case n < 9 && x.disk != "":
 		free := fillDisk(x.t, x.disk)
 		x.pause(600)
@@ -167,10 +188,20 @@ func (x *chaos) event() {
 	}
 }
 
-// fillShare sends until max_disk is reached, with a sink that takes nothing.
+// heal ends the sinks' faults.
+func (x *chaos) heal() {
+	for _, s := range x.sinks {
+		for _, ds := range []string{"events_v1", "session_v1", "traffic_v1", "consents_v1"} {
+			s.tb.Heal(ds)
+		}
+	}
+}
+
+// fillShare sends until max_disk is reached, with a first sink that takes
+// nothing.
 func (x *chaos) fillShare() {
 	small := x.good()
-	small.url, small.maxDisk = x.front.dead, "32MiB"
+	small.urls[0], small.maxDisk = x.sinks[0].front.dead, "32MiB"
 	x.reload(small)
 	w := x.worker("flood", rand.New(rand.NewPCG(x.rng.Uint64(), 1)))
 	for range 300 {
@@ -223,10 +254,10 @@ func (x *chaos) stillborn() {
 
 // recover ends all trouble.
 func (x *chaos) recover() {
-	for _, ds := range []string{"events_v1", "session_v1", "traffic_v1", "consents_v1"} {
-		x.tb.Heal(ds)
+	x.heal()
+	for _, s := range x.sinks {
+		s.front.rest()
 	}
-	x.front.rest()
 	x.reload(x.good())
 	time.Sleep(300 * time.Millisecond)
 }
@@ -236,8 +267,10 @@ func (x *chaos) drain() {
 	x.reload(x.good()) // ends backoffs
 	eventually(x.t, 90*time.Second, "the backlog is delivered", func() error {
 		for _, end := range []string{"open", "sealed"} {
-			if left, _ := filepath.Glob(filepath.Join(x.outbox, "*", "*."+end)); len(left) > 0 {
-				return fmt.Errorf("%d files are left, like %s", len(left), left[0])
+			for _, s := range x.sinks {
+				if left, _ := filepath.Glob(filepath.Join(s.dir, "*", "*."+end)); len(left) > 0 {
+					return fmt.Errorf("%d files are left, like %s", len(left), left[0])
+				}
 			}
 		}
 		return nil

@@ -134,3 +134,49 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("only %d events filled the disk", len(acknowledged))
 	}
 }
+
+// TestADeadMirrorLeavesRoom: what waits for a mirror that takes nothing fills
+// the disk, more than once over. The first sink gets every event all the same,
+// no call is refused, and the mirror keeps the newest.
+func TestADeadMirrorLeavesRoom(t *testing.T) {
+	t.Parallel()
+	disk, err := smallDisk(t, "12m")
+	if err != nil {
+		t.Skipf("A FULL DISK WAS NOT TESTED: no small file system can be mounted: %v", err)
+	}
+	first, dead := standin.New(t), standin.New(t)
+	dead.Fail("events_v1", standin.Fault{Status: 503}, -1)
+	c := startLanding(t, globals(namedSink("a", first)+namedSink("b", dead)+fmt.Sprintf("\n\t\toutbox {\n\t\t\tpath %s\n\t\t}", filepath.Join(disk, "outbox")))+
+		landing("30m", "rate_limit 1000000 1000000"))
+	v := newVisitor(t, c.site, desktop, false)
+	s := v.visit("/")
+	const batches, size = 110, 60 // of 3.7 kB: 24 MB
+	for b := range batches {
+		var events []any
+		for i := range size {
+			events = append(events, map[string]any{
+				"event_id": "click", "event_type": "conversion", "event_uuid": fmt.Sprint(b, "-", i),
+				"metadata": map[string]any{"uuid": fmt.Sprint(b, "-", i), "pad": strings.Repeat("x", 3500)},
+			})
+		}
+		if a := v.post("events/batch-track", map[string]any{"token": s.Session.Token, "events": events}); a.status != 200 {
+			t.Fatalf("batch %d got %d %s", b, a.status, a.Code)
+		}
+		time.Sleep(10 * time.Millisecond) // for the first sink to take some
+	}
+	eventually(t, 60*time.Second, "the first sink gets every event", func() error {
+		if n := first.Count("events_v1"); n < batches*size {
+			return fmt.Errorf("it has %d of %d", n, batches*size)
+		}
+		return nil
+	})
+	if n := c.metric(`caddy_session_context_mirror_dropped_rows_total{datasource="events_v1",sink="b"}`); n == 0 || n >= batches*size {
+		t.Errorf("the mirror dropped %v rows of %d", n, batches*size)
+	}
+	dead.Heal("events_v1")
+	c.mustOutbox("flush")
+	newest := fmt.Sprint(batches-1, "-", size-1)
+	eventually(t, 60*time.Second, "the mirror gets the newest", func() error {
+		return arrived(dead, "events_v1", newest)
+	})
+}

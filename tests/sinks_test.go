@@ -2,6 +2,8 @@ package tests
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -88,6 +90,56 @@ func TestMirrorHasItsOwnProgress(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// TestLettersOfAMirror: the dead letters of a mirror are listed, shown, sent
+// again and deleted under its name, and the first sink has none of them.
+func TestLettersOfAMirror(t *testing.T) {
+	t.Parallel()
+	a, b := standin.New(t), standin.New(t)
+	b.Fail("events_v1", standin.Fault{Status: 422}, 2)
+	c := startLanding(t, globals(namedSink("a", a)+namedSink("b", b))+landing("30m"))
+	first := sends(t, c, "one")
+	letters := func(n int) (list []letter) {
+		eventually(t, 20*time.Second, fmt.Sprintf("%d letters of the mirror", n), func() error {
+			var answer struct{ Letters []letter }
+			out := c.mustOutbox("letters", "--sink", "b", "--json")
+			if err := json.Unmarshal([]byte(out), &answer); err != nil || len(answer.Letters) != n {
+				return fmt.Errorf("%v: %s", err, out)
+			}
+			list = answer.Letters
+			return nil
+		})
+		return list
+	}
+	letters(1)
+	second := sends(t, c, "two")
+	list := letters(2)
+	eventually(t, 20*time.Second, "the first sink has both", func() error {
+		return errors.Join(arrived(a, "events_v1", first), arrived(a, "events_v1", second))
+	})
+	if out := c.mustOutbox("letters"); !strings.HasPrefix(out, "none") {
+		t.Errorf("letters of the first sink: %s", out)
+	}
+	if out := c.mustOutbox("status", "--sink", "b"); !strings.Contains(out, "mirror.b: 0 rows wait") {
+		t.Errorf("status: %s", out)
+	}
+	if out := c.mustOutbox("show", list[0].ID, "--sink", "b"); !strings.Contains(out, first) {
+		t.Errorf("show: %s", out)
+	}
+	if out := c.mustOutbox("show", list[1].ID, "--sink", "b", "--raw"); !strings.HasPrefix(out, "{") || !strings.Contains(out, second) {
+		t.Errorf("show --raw: %s", out)
+	}
+	c.mustOutbox("resend", list[0].ID, "--sink", "b")
+	eventually(t, 20*time.Second, "the mirror gets what is sent again", func() error { return arrived(b, "events_v1", first) })
+	c.mustOutbox("delete", list[1].ID, "--sink", "b")
+	letters(0)
+	if arrived(b, "events_v1", second) == nil {
+		t.Error("the mirror got what was deleted")
+	}
+	if out, err := c.outbox("letters", "--sink", "nope"); err == nil || !strings.Contains(out, "unknown_sink") || !strings.Contains(out, "known are b") {
+		t.Errorf("an unknown sink: %v %s", err, out)
 	}
 }
 

@@ -156,6 +156,9 @@ func (o *Outbox) lost(c *chunk) {
 func (o *Outbox) write(c *chunk) {
 	for from := 0; from < len(c.ends); {
 		n, err := o.writePart(c, from)
+		if full(err) && o.freeDisk(int64(len(c.buf))) {
+			continue
+		}
 		if err != nil {
 			c.err = fmt.Errorf("%w: %s: %w", ErrUnavailable, c.q.dir, err)
 			return

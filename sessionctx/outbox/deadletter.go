@@ -29,9 +29,12 @@ const (
 	LetterTooLarge = "too_large"
 	// LetterPartial: the sink took a part; sending again may double that.
 	LetterPartial = "partial"
-	// LetterCopy: a copy of what the sink took, but not as it should. Deleted
+	// LetterCopy: a copy of what the sink holds, some of it set aside. Deleted
 	// before its time when the disk share is short.
 	LetterCopy = "copy"
+	// LetterUnconfirmed: what the sink took without saying that it holds it. The
+	// letter may be all there is.
+	LetterUnconfirmed = "unconfirmed"
 	// LetterDamaged: lines whose checksum does not hold. Can't be sent.
 	LetterDamaged = "damaged"
 	// LetterInvalid: rows that would not have arrived as meant, and so were
@@ -182,8 +185,11 @@ func (o *Outbox) Requeue(id string) error {
 	_ = o.fs.Remove(filepath.Join(q.dir, fileName(l.name, kindReason, 0)))
 	o.mu.Lock()
 	delete(q.dead, l.name)
+	// No sink has had such rows.
+	s.owed = l.why.Kind == LetterInvalid && o.isFed()
 	q.insert(s)
 	signal(q.wake)
+	signal(o.mirrors.wake)
 	o.mu.Unlock()
 	if syncErr != nil {
 		return fmt.Errorf("requeuing %s: %w", id, syncErr)
@@ -209,7 +215,7 @@ func (o *Outbox) DeleteDeadLetter(id string) error {
 	case err != nil:
 		return err
 	case parked != nil:
-		if err := o.fs.Remove(filepath.Join(q.dir, parked.file)); err != nil {
+		if err := existing(o.fs.Remove(filepath.Join(q.dir, parked.file))); err != nil {
 			o.mu.Lock()
 			q.insert(parked)
 			o.mu.Unlock()
@@ -228,7 +234,7 @@ func (o *Outbox) DeleteDeadLetter(id string) error {
 
 // dropLetter deletes a dead letter's files. The caller holds letters.
 func (o *Outbox) dropLetter(q *queue, l *letter) error {
-	if err := o.fs.Remove(filepath.Join(q.dir, l.file)); err != nil {
+	if err := existing(o.fs.Remove(filepath.Join(q.dir, l.file))); err != nil {
 		return err
 	}
 	_ = o.fs.Remove(filepath.Join(q.dir, fileName(l.name, kindReason, 0)))

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -96,6 +97,57 @@ func TestQuarantinedRowsLeaveACopy(t *testing.T) {
 		if counter.rows.Load() != 5 || counter.quarantined.Load() != 2 {
 			t.Errorf("observed %d and %d", counter.rows.Load(), counter.quarantined.Load())
 		}
+	})
+}
+
+// What the sink took without saying that it holds it may be nowhere else, so it
+// does not yield to new rows; these are refused when nothing fits any more.
+func TestUnconfirmedRowsAreKept(t *testing.T) {
+	delivering(t, Options{MaxDisk: 20_000, SegmentBytes: 1000}, func(t *testing.T, o *Outbox, r *recorder) {
+		r.script(always(Delivered(0, errTest)))
+		n := 0
+		var err error
+		for ; err == nil && n < 2000; n++ {
+			err = o.Append(context.Background(), row("events_v1", n))
+			time.Sleep(time.Second)
+		}
+		if !errors.Is(err, ErrFull) {
+			t.Fatalf("after %d rows: %v", n, err)
+		}
+		flush(t, o)
+		rows := 0
+		for _, l := range o.DeadLetters() {
+			if l.Kind != LetterUnconfirmed {
+				t.Errorf("letter %+v", l)
+			}
+			rows += l.Rows
+		}
+		if rows != n-1 {
+			t.Errorf("%d rows are kept of %d", rows, n-1)
+		}
+	})
+}
+
+// A letter whose file was deleted by hand can be deleted from the list.
+func TestALetterDeletedByHandIsForgotten(t *testing.T) {
+	m := newMemFS()
+	synctest.Test(t, func(t *testing.T) {
+		o := mustOpen(t, m, Options{})
+		o.SetSink(&recorder{answer: always(DeadLetter(errTest))})
+		appendRows(t, o, "events_v1", 0, 1)
+		flush(t, o)
+		for _, path := range m.paths("events_v1", "dead") {
+			if err := m.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := o.DeleteDeadLetter(o.DeadLetters()[0].ID); err != nil {
+			t.Error(err)
+		}
+		if st := o.Stats(); len(o.DeadLetters()) != 0 || st.Bytes != 0 {
+			t.Errorf("left: %+v", st)
+		}
+		mustClose(t, o)
 	})
 }
 

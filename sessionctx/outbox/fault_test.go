@@ -363,3 +363,79 @@ func TestDirectoryDeletedByHandIsMadeAgain(t *testing.T) {
 	}
 	waitFor(t, func() bool { return o.Stats().Rows == 0 })
 }
+
+// A disk that fails for a while leaves two segments to be sealed at once. Then
+// nothing is open, and nothing is old.
+func TestNothingIsOpenAfterTwoWereSealedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemFS()
+		o := mustOpen(t, m, Options{SegmentRows: 2})
+		m.failOn(func(op, _ string) error {
+			if op == "rename" {
+				return syscall.EIO
+			}
+			return nil
+		})
+		appendRows(t, o, "events_v1", 0, 4)
+		m.failOn(nil)
+		time.Sleep(2 * diskRetry)
+		r := &recorder{}
+		o.SetSink(r)
+		time.Sleep(time.Hour)
+		if st := o.Stats(); r.count() != 2 || st.Rows != 0 || st.Oldest != 0 {
+			t.Errorf("%d batches came, left %+v", r.count(), st)
+		}
+		mustClose(t, o)
+	})
+}
+
+// DropOldest makes room on a disk that is smaller than max_disk, too.
+func TestDropOldestOnAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemFS()
+		o := mustOpen(t, m, Options{SegmentRows: 10, Overflow: DropOldest})
+		o.SetSink(&recorder{answer: always(Retry(0, errTest))})
+		m.full(20_000)
+		for i := range 2000 {
+			appendRows(t, o, "events_v1", i, i+1)
+		}
+		st := o.Stats()
+		if st.Rows+st.Dropped != 2000 || st.Rows < 300 || st.Dropped == 0 {
+			t.Errorf("%+v", st)
+		}
+		if rows, err := o.Peek("events_v1", 1); err != nil || string(rows[0]) != string(row("events_v1", 1999).JSON) {
+			t.Errorf("newest is %q, %v", rows, err)
+		}
+		m.failOn(nil)
+		mustClose(t, o)
+	})
+}
+
+// A clock that is set back makes nothing younger than it can be.
+func TestAgesOfRowsFromTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemFS()
+		o := mustOpen(t, m, Options{})
+		time.Sleep(time.Hour)
+		appendRows(t, o, "events_v1", 0, 1)
+		flush(t, o)
+		mustClose(t, o)
+		synctest.Wait()
+		sealed := m.paths("events_v1", "sealed")[0]
+		future := "/q/events_v1/" + fileName(segmentName(time.Now().Add(time.Hour).UnixMicro()), kindSealed, 1)
+		if err := m.Rename(sealed, future); err != nil {
+			t.Fatal(err)
+		}
+		o = mustOpen(t, m, Options{})
+		appendRows(t, o, "events_v1", 1, 2)
+		st := o.Stats()
+		if st.Oldest != 0 || st.Datasources["events_v1"].Oldest != 0 || st.Rows != 2 {
+			t.Errorf("%+v", st)
+		}
+		r := &recorder{}
+		o.SetSink(r)
+		time.Sleep(time.Minute)
+		r.once(t, "the sink", "events_v1", 0, 2)
+		mustClose(t, o)
+	})
+}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"syscall"
 	"time"
 	"unicode/utf8"
 )
@@ -19,8 +18,8 @@ import (
 // listed without their rows.
 //
 // What is no JSON object on one line is kept as an object that holds its text.
-// Such rows have no right to push others out: under DropOldest too they are
-// refused (ErrFull) when dead letters fill MaxDisk.
+// Such rows have no right to push others out: under DropOldest they make room
+// among the dead letters, see there.
 func (o *Outbox) AppendInvalid(ctx context.Context, why string, rows ...Row) error {
 	return o.append(ctx, nonEmpty(why), storable(rows))
 }
@@ -134,7 +133,8 @@ func (o *Outbox) recoverInvalid(q *queue, e dirEntry) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	o.cut += int64(len(found.tail))
-	if err := o.buryDamaged(q, name, found.damaged); err != nil {
+	// On a full disk the damaged lines stay in the file, as in recoverOpen.
+	if err := o.buryDamaged(q, name, found.damaged); err != nil && (!full(err) || len(found.rows) == 0) {
 		return err
 	}
 	if len(found.rows) == 0 {
@@ -156,7 +156,7 @@ func (o *Outbox) copyLetter(q *queue, l *letter, path string, rows [][]byte) err
 		data = appendRecord(data, row)
 	}
 	err := o.placeFile(q, l.name, l.file, data)
-	if errors.Is(err, syscall.ENOSPC) {
+	if full(err) {
 		if err := o.fs.Truncate(path, l.size); err != nil {
 			return err
 		}
@@ -176,7 +176,11 @@ func (o *Outbox) copyLetter(q *queue, l *letter, path string, rows [][]byte) err
 func (o *Outbox) placeFile(q *queue, name, file string, data []byte) error {
 	temp := filepath.Join(q.dir, fileName(name, kindTemp, 0))
 	_ = o.fs.Remove(temp)
-	if err := o.writeFile(temp, data); err != nil {
+	err := o.writeFile(temp, data)
+	for full(err) && o.mirrorsYield(int64(len(data))) {
+		err = o.writeFile(temp, data)
+	}
+	if err != nil {
 		return err
 	}
 	if err := o.fs.Rename(temp, filepath.Join(q.dir, file)); err != nil {
@@ -184,16 +188,4 @@ func (o *Outbox) placeFile(q *queue, name, file string, data []byte) error {
 		return err
 	}
 	return nil
-}
-
-// droppable are the bytes that DropOldest could free, under the lock.
-func (o *Outbox) droppable() (bytes int64) {
-	for _, q := range o.queues {
-		for _, s := range q.sealed {
-			if !s.busy {
-				bytes += s.size
-			}
-		}
-	}
-	return bytes
 }

@@ -184,24 +184,52 @@ func TestManyInvalidRowsMakeFewLetters(t *testing.T) {
 }
 
 func TestInvalidRowsKeepToMaxDisk(t *testing.T) {
-	for _, overflow := range []Overflow{Refuse, DropOldest} {
-		t.Run(fmt.Sprint("overflow ", overflow), func(t *testing.T) {
-			delivering(t, Options{MaxDisk: 40_000, SegmentBytes: 2000, Overflow: overflow}, func(t *testing.T, o *Outbox, r *recorder) {
-				r.script(always(Retry(0, errTest)))
-				var err error
-				n := 0
-				for ; n < 5000 && err == nil; n++ {
-					if overflow == DropOldest {
-						appendRows(t, o, "events_v1", n, n+1)
+	delivering(t, Options{MaxDisk: 40_000, SegmentBytes: 2000}, func(t *testing.T, o *Outbox, r *recorder) {
+		r.script(always(Retry(0, errTest)))
+		var err error
+		n := 0
+		for ; n < 5000 && err == nil; n++ {
+			err = o.AppendInvalid(context.Background(), "why", row("events_v1", n))
+			time.Sleep(100 * time.Millisecond)
+		}
+		if !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "max_disk") {
+			t.Errorf("after %d rows: %v", n, err)
+		}
+		if st := o.Stats(); st.Bytes > 45_000 || st.Datasources["events_v1"].DeadRows != n-1 {
+			t.Errorf("%d rows taken, %+v", n-1, st)
+		}
+	})
+}
+
+// With DropOldest too: they push out others of their kind, and half of the
+// disk stays for rows that can be sent.
+func TestDeadLettersDropTheirOldest(t *testing.T) {
+	for _, invalid := range []bool{true, false} {
+		t.Run(fmt.Sprint("invalid rows: ", invalid), func(t *testing.T) {
+			delivering(t, Options{MaxDisk: 40_000, SegmentBytes: 2000, Overflow: DropOldest}, func(t *testing.T, o *Outbox, r *recorder) {
+				r.script(always(DeadLetter(errTest)))
+				for n := range 5000 {
+					var err error
+					if invalid {
+						err = o.AppendInvalid(context.Background(), "why", row("events_v1", n))
+					} else {
+						err = o.Append(context.Background(), row("events_v1", n))
 					}
-					err = o.AppendInvalid(context.Background(), "why", row("events_v1", n))
+					if err != nil {
+						t.Fatal(n, err)
+					}
 					time.Sleep(100 * time.Millisecond)
 				}
-				if !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "max_disk") {
-					t.Fatalf("after %d rows: %v", n, err)
+				flush(t, o)
+				if st := o.Stats(); st.Bytes > 45_000 || st.Dropped == 0 || st.Rows+int64(st.Datasources["events_v1"].DeadRows)+st.Dropped != 5000 {
+					t.Errorf("letters alone: %+v", st)
 				}
-				if st := o.Stats(); st.Bytes > 45_000 || st.Datasources["events_v1"].DeadRows != n-1 {
-					t.Errorf("%d rows taken, %+v", n-1, st)
+				r.script(always(Retry(0, errTest)))
+				for n := range 1000 {
+					appendRows(t, o, "events_v1", n, n+1)
+				}
+				if d := o.Stats().Datasources["events_v1"]; d.Bytes < 16_000 || d.DeadRows == 0 {
+					t.Errorf("rows that wait have %d bytes, %d are dead", d.Bytes, d.DeadRows)
 				}
 			})
 		})

@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -63,57 +62,4 @@ func (o *Outbox) sweepLetters(now time.Time) {
 			}
 		}
 	}
-}
-
-// makeRoom is DropOldest: it deletes sealed segments until size more bytes fit.
-func (o *Outbox) makeRoom(size int64) {
-	for {
-		q, s := o.victim(size)
-		if s == nil {
-			return
-		}
-		err := o.fs.Remove(filepath.Join(q.dir, s.file))
-		o.mu.Lock()
-		if err != nil {
-			s.busy = false
-			o.mu.Unlock()
-			return
-		}
-		q.remove(s)
-		o.disk -= s.size
-		o.dropped += int64(s.rows)
-		o.mu.Unlock()
-		if times, told := o.news("drop", q.name); told {
-			o.log.Error("outbox is full: the oldest rows are being dropped, as overflow drop_oldest asks; raise max_disk or mend the delivery",
-				zap.String("datasource", q.name), zap.Int("rows", s.rows), zap.Int("times", times))
-		}
-		o.opt.Observer.Dropped(q.name, s.rows, ErrFull)
-	}
-}
-
-// victim picks the oldest sealed segment that is not being sent, one of a
-// low-priority datasource if there is one, and marks it busy.
-func (o *Outbox) victim(size int64) (*queue, *segment) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.disk+size <= o.maxDisk.Load() {
-		return nil, nil
-	}
-	var queue *queue
-	var oldest *segment
-	for _, q := range o.queues {
-		for _, s := range q.sealed {
-			if s.busy || s.owed {
-				continue
-			}
-			if oldest == nil || q.low && !queue.low || q.low == queue.low && s.name < oldest.name {
-				queue, oldest = q, s
-			}
-			break
-		}
-	}
-	if oldest != nil {
-		oldest.busy = true
-	}
-	return queue, oldest
 }

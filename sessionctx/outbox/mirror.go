@@ -19,9 +19,9 @@ import (
 // letters, and as much of the disk as the outbox has, beside it.
 //
 // A mirror never makes Append refuse, and holds the outbox's own sink up for
-// mirrorPatience at most: when its share of the disk is used up its oldest
-// segments go, and when its directory can't be written new ones do. Both are
-// counted as its Dropped.
+// mirrorPatience at most: when its share of the disk is used up, or the disk is
+// full, its oldest segments and dead letters go, and when its directory can't be
+// written new segments do. Both are counted as its Dropped.
 type Mirror struct {
 	// Name is the mirror's for good: by it a later Outbox, or a later call of
 	// SetMirrors, finds what still waits. Letters, digits, _ and -, 64 at most.
@@ -68,9 +68,11 @@ type mirror struct {
 	// marks are, by datasource, up to where segments were handed over: those of
 	// that sequence and below need not be, should they still be there after a
 	// restart. An older mark costs duplicates, a newer one would cost rows.
-	marks    map[string]int64
-	unsaved  bool
-	failing  time.Time // since when
+	marks   map[string]int64
+	unsaved bool
+	// failing tells since when, by datasource; under "" that it can't be opened.
+	// What one datasource's directory fails to do says nothing of the others.
+	failing  map[string]time.Time
 	reported bool
 }
 
@@ -106,7 +108,7 @@ func (o *Outbox) SetMirrors(list []Mirror) error {
 			fresh = fresh || m.DrainOnly && !want.DrainOnly
 			old = slices.Delete(old, at, at+1)
 		} else {
-			m = &mirror{name: want.Name, dir: filepath.Join(o.dir, mirrorPrefix+want.Name)}
+			m = &mirror{name: want.Name, dir: filepath.Join(o.dir, mirrorPrefix+want.Name), failing: map[string]time.Time{}}
 			m.marks = o.readMarks(m.dir)
 			for ds, mark := range m.marks {
 				// A clock that was set back must not make names that look as if

@@ -52,16 +52,20 @@ func (o *Outbox) adoptOne(q *queue, h *handover) error {
 	}
 	o.makeRoom(h.size)
 	o.mu.Lock()
-	full := o.disk+h.size > o.maxDisk.Load()
-	if full { // of dead letters
+	tooMuch := o.disk+h.size > o.maxDisk.Load() // of what is being sent
+	if tooMuch {
 		o.dropped += int64(h.rows)
 	}
 	o.mu.Unlock()
-	if full {
-		o.opt.Observer.Dropped(q.name, h.rows, ErrFull)
+	if tooMuch {
+		o.tellDropped(q, h.rows)
 		return nil
 	}
-	switch err := o.linkOrCopy(q, h); {
+	err = o.linkOrCopy(q, h)
+	for full(err) && o.opt.source.mirrorsYield(h.size) {
+		err = o.linkOrCopy(q, h)
+	}
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // delivered meanwhile by a try from before this mirror was there
 	case err != nil:

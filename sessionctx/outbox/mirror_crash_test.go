@@ -8,13 +8,15 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
 // Power cuts with a mirror: for each sink, what was acknowledged is delivered,
-// or among its dead letters, or still there, and a batch keeps its bytes.
+// or among its dead letters, or still there, and a batch keeps its bytes. Where
+// the disk is full now and then, the mirror may drop rows, which it counts.
 func TestPowerCutsLoseNothingOfAMirror(t *testing.T) {
 	runs := *crashes
 	if testing.Short() {
@@ -39,7 +41,11 @@ func mirroredPowerCut(t *testing.T, seed uint64) {
 	m := newMemFS()
 	next := 0
 	for range 3 { // lives, each ended by a cut
-		failUntilCut(m, r, seed*31+uint64(next))
+		fault := errors.New("bad sector")
+		if seed%4 == 0 {
+			fault = syscall.ENOSPC
+		}
+		failUntilCut(m, r, seed*31+uint64(next), fault)
 		opt.fs = m
 		o, err := Open("/q", opt)
 		if err == nil {
@@ -76,12 +82,13 @@ func mirroredPowerCut(t *testing.T, seed uint64) {
 	time.Sleep(3 * time.Hour)
 	synctest.Wait()
 	second.promised = maps.Clone(first.promised)
+	second.dropped = int(told.dropped.Load())
 	first.check(t, o)
 	second.check(t, o.Mirror("m"))
 	if left := o.Stats().Rows + o.Mirror("m").Stats().Rows; left != 0 {
 		t.Errorf("%d rows still wait", left)
 	}
-	if n := told.dropped.Load(); n != 0 {
+	if n := told.dropped.Load(); n != 0 && seed%4 != 0 {
 		t.Errorf("%d rows were dropped", n)
 	}
 	mustClose(t, o)
@@ -92,9 +99,9 @@ func mirroredPowerCut(t *testing.T, seed uint64) {
 	}
 }
 
-// failUntilCut lets the power go after some operations, and sectors be bad
+// failUntilCut lets the power go after some operations, and some of them fail
 // before that in one run of three.
-func failUntilCut(m *memFS, r *rand.Rand, seed uint64) {
+func failUntilCut(m *memFS, r *rand.Rand, seed uint64, fault error) {
 	faults := r.IntN(3) == 0
 	fr := rng(seed)
 	power := true
@@ -105,7 +112,7 @@ func failUntilCut(m *memFS, r *rand.Rand, seed uint64) {
 			return errors.New("no power")
 		}
 		if faults && fr.IntN(25) == 0 && op != "read" && op != "readdir" {
-			return errors.New("bad sector")
+			return fault
 		}
 		return nil
 	})

@@ -105,11 +105,11 @@ func (o *Outbox) keepOpen(m *mirror) (drainOnly bool, err error) {
 	opt.source = o
 	box, err = Open(m.dir, opt)
 	if err != nil {
-		o.trouble(m, err)
+		o.trouble(m, "", err)
 		return want.DrainOnly, err
 	}
 	box.SetSink(want.Sink)
-	m.failing, m.reported = time.Time{}, false
+	m.works("")
 	o.mu.Lock()
 	m.box = box
 	o.mu.Unlock()
@@ -217,14 +217,15 @@ func (o *Outbox) feedMirror(m *mirror, datasource string, due []handover, limit 
 	o.mu.Lock()
 	box := m.box
 	o.mu.Unlock()
-	taken, err := 0, errors.New("it is not open")
+	taken, part, err := 0, "", errors.New("it is not open")
 	if box != nil {
+		part = datasource
 		taken, err = box.adopt(datasource, want)
 	}
 	if err == nil {
-		m.failing, m.reported = time.Time{}, false
+		m.works(part)
 	} else {
-		if o.trouble(m, err) {
+		if o.trouble(m, part, err) {
 			o.giveUpOn(m, datasource, want[taken:], err)
 			taken = len(want)
 		}
@@ -246,14 +247,25 @@ func (o *Outbox) feedMirror(m *mirror, datasource string, due []handover, limit 
 	}
 }
 
-// trouble notes that a mirror can't take segments, and reports whether that has
-// lasted so long that nothing waits for it any more.
-func (o *Outbox) trouble(m *mirror, err error) bool {
-	now := time.Now()
-	if m.failing.IsZero() {
-		m.failing = now
+// works notes that a mirror takes segments of a datasource, or is open.
+func (m *mirror) works(datasource string) {
+	delete(m.failing, datasource)
+	if len(m.failing) == 0 {
+		m.reported = false
 	}
-	lasted := now.Sub(m.failing) >= mirrorPatience
+}
+
+// trouble notes that a mirror can't take segments of a datasource, or can't be
+// opened, and reports whether that has lasted so long that nothing waits for it
+// any more.
+func (o *Outbox) trouble(m *mirror, datasource string, err error) bool {
+	now := time.Now()
+	since, known := m.failing[datasource]
+	if !known {
+		since = now
+		m.failing[datasource] = now
+	}
+	lasted := now.Sub(since) >= mirrorPatience
 	// A predecessor that is still closing is no news.
 	if !m.reported && (!errors.Is(err, ErrLocked) || lasted) {
 		m.reported = true
@@ -280,26 +292,51 @@ func (o *Outbox) isFed() bool { return o.mirrors.feeding }
 // mirrorDelay is by how much longer rows wait for their segment to be sealed
 // while sealed ones wait for the outbox's own sink, which may be down for a day:
 // mirrors must not wait as long, nor the sink find a file for each second then.
+// Nor must a mirror that has so many behind it: it would never catch up if a
+// request takes it a second. The own sink waits for that, too, so it is less.
 // Under the lock.
-func (o *Outbox) mirrorDelay(q *queue) time.Duration {
-	return time.Duration(min(len(q.sealed), 59)) * o.opt.SegmentAge
+func (o *Outbox) mirrorDelay(q *queue, waiting bool, behind int) time.Duration {
+	n := behind / 2
+	if waiting {
+		n = max(n, min(len(q.sealed), 59))
+	}
+	return time.Duration(n) * o.opt.SegmentAge
+}
+
+// behindMost is as many segments as mirrorsBehind counts: half of it in seconds
+// is less than orderHold, so that sessions still go before their events.
+const behindMost = 12
+
+// mirrorsBehind is how many sealed segments wait for the mirror that has most.
+func (o *Outbox) mirrorsBehind(datasource string, now time.Time) (most int) {
+	for _, box := range o.mirrorBoxes(true) {
+		box.mu.Lock()
+		n := 0
+		if q := box.queues[datasource]; q != nil {
+			for _, s := range q.sealed {
+				if n == behindMost {
+					break
+				}
+				if !s.parked && !s.suspect(now) {
+					n++
+				}
+			}
+		}
+		box.mu.Unlock()
+		most = max(most, n)
+	}
+	return most
 }
 
 // hurry ends the couriers' backoff, and that of the mirrors.
 func (o *Outbox) hurry() {
-	var boxes []*Outbox
 	o.mu.Lock()
 	for _, q := range o.queues {
 		q.delivery.hurry()
 		signal(q.wake)
 	}
-	for _, m := range o.mirrors.list {
-		if m.box != nil {
-			boxes = append(boxes, m.box)
-		}
-	}
 	o.mu.Unlock()
-	for _, box := range boxes {
+	for _, box := range o.mirrorBoxes(false) {
 		box.hurry()
 	}
 }

@@ -31,7 +31,8 @@ type Overflow int
 const (
 	// Refuse makes Append and Add return ErrFull; nothing acknowledged is lost.
 	Refuse Overflow = iota
-	// DropOldest deletes the oldest sealed segments, those of LowPriority
+	// DropOldest deletes the oldest dead letters while these take more than half
+	// of MaxDisk, then the oldest sealed segments, those of LowPriority
 	// datasources first, and counts them. It breaks the promise for them.
 	DropOldest
 )
@@ -52,7 +53,8 @@ type Options struct {
 	// SegmentRows, SegmentBytes (of JSON and LFs) and SegmentAge seal a
 	// segment; age (±20 %) only while nothing sealed waits. Defaults 10,000,
 	// 4 MiB, 1 s. With mirrors, age seals while something waits too, the more of
-	// it the later, after a minute at most.
+	// it the later, after a minute at most; and 6 s later at most while a mirror
+	// is behind.
 	SegmentRows  int
 	SegmentBytes int64
 	SegmentAge   time.Duration

@@ -263,7 +263,7 @@ func (o *Outbox) take(rows []Row, why string, wait bool, chunks []*chunk) (*grou
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err := o.admit(rows, size, why != ""); err != nil {
+	if err := o.admit(rows, size); err != nil {
 		return nil, nil, err
 	}
 	g := o.group
@@ -331,20 +331,17 @@ func checkLine(r Row) error {
 }
 
 // admit decides, under the lock, whether rows may come in.
-func (o *Outbox) admit(rows []Row, size int64, invalid bool) error {
+func (o *Outbox) admit(rows []Row, size int64) error {
 	if o.closed {
 		return ErrClosed
 	}
 	if o.backlog > 0 && o.backlog+size > maxBacklog {
 		return fmt.Errorf("%w: %d bytes wait for the disk under %s", ErrUnavailable, o.backlog, o.dir)
 	}
-	used := o.disk + o.backlog
 	if Overflow(o.overflow.Load()) == DropOldest {
-		if !invalid {
-			return nil // the committer makes room
-		}
-		used -= o.droppable()
+		return nil // the committer makes room
 	}
+	used := o.disk + o.backlog
 	limit := o.maxDisk.Load()
 	for i := range rows {
 		if slices.Contains(o.opt.LowPriority, rows[i].Datasource) {

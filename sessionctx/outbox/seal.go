@@ -40,22 +40,22 @@ func (o *Outbox) seal(q *queue) {
 // sealRest seals what is out of use, in order; what the disk does not let it
 // seal stays for a later try and is not delivered meanwhile.
 func (o *Outbox) sealRest(q *queue) {
-	kept := q.rest[:0]
+	rest := q.rest
+	q.rest = nil
 	var failed error
-	for _, s := range q.rest {
-		if err := o.sealOne(q, s); err != nil {
+	for i, s := range rest {
+		if err := o.sealOne(q, s, rest[i+1:]); err != nil {
 			failed = err
-			kept = append(kept, s)
+			q.rest = append(q.rest, s)
 		}
 	}
-	clear(q.rest[len(kept):])
-	q.rest = kept
 	if failed != nil {
 		o.log.Debug("sealing a segment", zap.String("datasource", q.name), zap.Error(failed))
 	}
 }
 
-func (o *Outbox) sealOne(q *queue, s *segment) error {
+// sealOne seals a segment; those of later come after it.
+func (o *Outbox) sealOne(q *queue, s *segment, later []*segment) error {
 	if s.broken {
 		if err := s.f.Truncate(s.size); err != nil {
 			return err
@@ -87,8 +87,8 @@ func (o *Outbox) sealOne(q *queue, s *segment) error {
 	q.openRows -= s.rows
 	q.openSize -= s.size
 	q.openBorn = time.Time{}
-	for _, other := range append(slices.Clone(q.rest), q.open) {
-		if other != nil && other != s && other.rows > 0 && q.openBorn.IsZero() {
+	for _, other := range append(slices.Concat(q.rest, later), q.open) {
+		if other != nil && other.rows > 0 && q.openBorn.IsZero() {
 			q.openBorn = bornAt(other.name)
 		}
 	}
@@ -129,10 +129,11 @@ func (o *Outbox) sealAged() (due time.Time) {
 			continue
 		}
 		sealAt := q.open.sealAt
+		behind := o.mirrorsBehind(q.name, now)
 		o.mu.Lock()
 		waiting, fed := q.waiting(now), o.isFed()
-		if waiting && fed {
-			sealAt = sealAt.Add(o.mirrorDelay(q))
+		if fed {
+			sealAt = sealAt.Add(o.mirrorDelay(q, waiting, behind))
 		}
 		o.mu.Unlock()
 		if waiting && !fed {

@@ -15,11 +15,15 @@ func (o *Outbox) settle(q *queue, s *segment, out Outcome) error {
 	switch out.Verdict {
 	case VerdictDelivered:
 		if out.Reason != nil && s.rows > 0 {
-			if err := o.bury(q, s, LetterCopy, out.Reason); err != nil {
+			kind, text := LetterCopy, "the sink did not take every row as it should: a copy is among the dead letters; look at what it says, mend the datasource, delete the copy"
+			if out.Quarantined == 0 {
+				kind, text = LetterUnconfirmed, "the sink does not say that it holds the rows: they are kept among the dead letters; compare the row counts, then send them again or delete them"
+			}
+			if err := o.bury(q, s, kind, out.Reason); err != nil {
 				return err
 			}
-			if times, told := o.news(LetterCopy, q.name); told {
-				o.log.Warn("the sink did not take every row as it should: a copy is among the dead letters; look at what it says, mend the datasource, delete the copy",
+			if times, told := o.news(kind, q.name); told {
+				o.log.Warn(text,
 					zap.String("dead_letter", q.letterID(s.name)), zap.Int("rows", s.rows),
 					zap.Int("quarantined", out.Quarantined), zap.Int("times", times), zap.Error(out.Reason))
 			}

@@ -72,7 +72,9 @@ type Outcome struct {
 }
 
 // Delivered: the rows are in. A reason, if there is one, keeps a copy of the
-// batch among the dead letters; quarantined rows should come with one.
+// batch among the dead letters; quarantined rows should come with one. A reason
+// without quarantined rows says that the sink took them, but may not hold them:
+// that copy is kept like what no sink has.
 func Delivered(quarantined int, keepCopy error) Outcome {
 	return Outcome{Verdict: VerdictDelivered, Quarantined: quarantined, Reason: keepCopy}
 }

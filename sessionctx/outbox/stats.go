@@ -57,7 +57,7 @@ func (o *Outbox) Stats() Stats {
 			d.LastError = errorText(q.delivery.lastError)
 		}
 		if !q.openBorn.IsZero() {
-			d.Oldest = now.Sub(q.openBorn)
+			d.Oldest = max(0, now.Sub(q.openBorn)) // a clock may be set back
 		}
 		for _, s := range q.sealed {
 			d.Rows += int64(s.rows)

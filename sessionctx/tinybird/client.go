@@ -118,6 +118,8 @@ func parseURL(raw string, allowHTTP bool) (*url.URL, error) {
 	switch {
 	case u.User != nil:
 		return nil, fmt.Errorf("tinybird url for host %q holds a user or password: put the token into token", u.Host)
+	case strings.HasPrefix(raw, "p."):
+		return nil, errors.New("tinybird url looks like a token: " + remedy) // which is not repeated
 	case u.Scheme != "https" && u.Scheme != "http", u.Host == "":
 		return nil, fmt.Errorf("tinybird url %q: %s", raw, remedy)
 	case u.RawQuery != "" || u.Fragment != "":

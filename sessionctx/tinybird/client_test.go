@@ -197,6 +197,29 @@ func TestEndlessAnswerIsNotReadToItsEnd(t *testing.T) {
 	}
 }
 
+// Nor one that is small only while it is packed.
+func TestEndlessPackedAnswerIsNotReadToItsEnd(t *testing.T) {
+	ended := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		zeros := make([]byte, 1<<20)
+		for r.Context().Err() == nil {
+			if _, err := z.Write(zeros); err != nil {
+				return
+			}
+			_ = z.Flush()
+		}
+	}))
+	defer srv.Close()
+	out := newClient(t, srv.URL, nil).Deliver(context.Background(), batch(1))
+	if out.Verdict != outbox.VerdictHold || len(out.Reason.Error()) > 2000 {
+		t.Errorf("%d, %.200s", out.Verdict, out.Reason)
+	}
+	<-ended
+}
+
 func TestTokenIsInNoError(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(403)
@@ -209,6 +232,10 @@ func TestTokenIsInNoError(t *testing.T) {
 	}
 	_, err := New(Config{URL: "https://user:hunter2@api.tinybird.co", Token: testToken})
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("error: %v", err)
+	}
+	_, err = New(Config{URL: testToken, Token: "https://api.tinybird.co"})
+	if err == nil || strings.Contains(err.Error(), testToken) {
 		t.Errorf("error: %v", err)
 	}
 	_, err = New(Config{URL: "https://api.tinybird.co", Token: testToken + "\n"})

@@ -122,7 +122,7 @@ func TestDeliveryTable(t *testing.T) {
 		{name: "200, more rows counted", fault: standin.Fault{CommitFirst: true, Body: `{"successful_rows":7,"quarantined_rows":0}`}, then: once, letter: outbox.LetterPartial, dead: rowsSent, says: "counts 7 written"},
 		{name: "200, some in quarantine", fault: standin.Fault{CommitFirst: true, Body: `{"successful_rows":4,"quarantined_rows":2}`}, then: once, letter: outbox.LetterCopy, dead: rowsSent, says: "events_v1_quarantine"},
 		{name: "200 of somebody else", fault: standin.Fault{Status: 200, Body: "<html>welcome</html>"}, then: held, says: "no row counts"},
-		{name: "202", fault: standin.Fault{CommitFirst: true, Status: 202}, then: once, letter: outbox.LetterCopy, dead: rowsSent, says: "not confirmed"},
+		{name: "202", fault: standin.Fault{CommitFirst: true, Status: 202}, then: once, letter: outbox.LetterUnconfirmed, dead: rowsSent, says: "not confirmed"},
 		{name: "400 about a row", fault: standin.Fault{Status: 400, Body: `{"error":"Invalid JSON at line 3"}`, When: poisoned}, forever: true, then: split, letter: outbox.LetterRefused, dead: 1, says: "Invalid JSON"},
 		{name: "400 about the request", fault: standin.Fault{Status: 400, Body: `{"error":"Missing required parameter name"}`}, then: held, says: "datasource's name"},
 		{name: "401", fault: standin.Fault{Status: 401}, then: held, says: "DATASOURCE:APPEND"},

@@ -16,7 +16,8 @@ type Fault struct {
 	When func(body []byte) bool
 	// BeforeBody acts without reading the body. It excludes When and CommitFirst.
 	BeforeBody bool
-	// CommitFirst takes and stores the rows as if nothing was wrong.
+	// CommitFirst takes and stores the rows as if nothing was wrong. Where they
+	// are not taken, for a wrong token say, no 2xx is answered: that refusal is.
 	CommitFirst bool
 	// Hang waits before anything is answered, at most until the client gives up
 	// or the Server is closed. Negative means for ever.
@@ -104,15 +105,21 @@ func (s *Server) due(datasource string, body []byte, beforeBody bool) *Fault {
 
 // act plays a fault. The reply is what the rows got, if they were taken.
 func (s *Server) act(w http.ResponseWriter, r *http.Request, f *Fault, reply answer, b *Batch) {
-	if f.Status != 0 || reply.status == 0 {
-		status := f.Status
-		if status == 0 {
-			status = http.StatusInternalServerError
-		}
-		reply = refuse(status, "programmed fault")
+	status := f.Status
+	if status == 0 {
+		status = http.StatusInternalServerError
 	}
-	if f.Body != "" {
-		reply.body = []byte(f.Body)
+	refused := f.CommitFirst && reply.status >= 300
+	switch {
+	case refused && status < 300:
+		// No service says that it has what it did not take.
+	case f.Status != 0 || reply.status == 0:
+		reply = refuse(status, "programmed fault")
+		fallthrough
+	default:
+		if f.Body != "" {
+			reply.body = []byte(f.Body)
+		}
 	}
 	b.Status = reply.status
 	if f.CloseConn {

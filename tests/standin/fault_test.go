@@ -53,6 +53,26 @@ func TestFaultsActForEverUntilHealed(t *testing.T) {
 	}
 }
 
+// A fault that stores first says 2xx only to what was stored.
+func TestNoFaultTakesWhatIsRefused(t *testing.T) {
+	s := New(t)
+	s.Fail("events_v1", Fault{CommitFirst: true, Status: 200, Body: `{"successful_rows":1,"quarantined_rows":0}`}, 1)
+	s.Fail("events_v1", Fault{CommitFirst: true, Status: 202}, 2)
+	s.Fail("events_v1", Fault{CommitFirst: true, Status: 503}, 1)
+	wrong := call{body: sample(t, "events_v1", "a"), header: map[string]string{"Authorization": "Bearer p.wrong"}}
+	for i, want := range []int{403, 403} {
+		if status, text, err := wrong.do(t, s); status != want || strings.Contains(text, "successful") {
+			t.Errorf("request %d: %d %s %v, want %d", i, status, text, err, want)
+		}
+	}
+	if status, _, err := (call{body: sample(t, "events_v1", "a")}).do(t, s); status != 202 || s.Count("events_v1") != 1 {
+		t.Errorf("with the right token: %d %v, %d rows", status, err, s.Count("events_v1"))
+	}
+	if status, _, err := wrong.do(t, s); status != 503 {
+		t.Errorf("a fault that is no 2xx: %d %v", status, err)
+	}
+}
+
 func TestFaultAnswersWithHeaderAndBody(t *testing.T) {
 	s := New(t)
 	s.Fail("events_v1", Fault{Status: 429, Header: http.Header{"retry-after": {"7"}}, Body: "slow down"}, 1)
