@@ -63,7 +63,7 @@ type rejected struct {
 // left out and named; the rest is stored in one write.
 func (c *call) trackBatch() (any, error) {
 	var raw []json.RawMessage
-	if json.Unmarshal(c.body["events"], &raw) != nil || len(raw) == 0 {
+	if json.Unmarshal(c.body.Raw("events"), &raw) != nil || len(raw) == 0 {
 		return nil, refuse(http.StatusBadRequest, "missing_field", "events is missing, empty or not an array")
 	}
 	if len(raw) > maxEvents {

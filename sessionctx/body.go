@@ -14,7 +14,16 @@ import (
 // Body is a JSON object from a browser. Names are matched exactly; values are
 // read with coercion, since what older clients send is not always of the type
 // that the column wants, and a conversion with an odd field is still one.
-type Body map[string]json.RawMessage
+//
+// It refers to the bytes that it was read from. Text taken out of it doesn't.
+type Body []field
+
+// field is a field's name without its quotes and escapes, and its JSON value.
+type field struct{ name, value []byte }
+
+// fewFields is up to how many fields looking at each for a name is cheaper
+// than a map of them.
+const fewFields = 32
 
 // ParseBody reads one JSON object. The error says what is wrong in terms of
 // the request; it quotes no values.
@@ -27,24 +36,44 @@ func ParseBody(b []byte) (Body, error) {
 		return nil, errors.New("body is not a JSON object")
 	}
 	// b is valid, so splitting it needs to know strings and nesting only.
-	out := make(Body, 16)
+	out := make(Body, 0, 16)
+	var names map[string]bool // of more than a few fields
 	for i := next(b, 1); b[i] != '}'; {
 		end := endOfString(b, i)
-		name, ok := text(b[i:end])
+		name, ok := unquote(b[i:end])
 		if !ok {
 			return nil, errors.New("body is not valid JSON")
 		}
-		if _, twice := out[name]; twice {
-			return nil, fmt.Errorf("field %q occurs twice", CleanText(name, 64))
+		if len(out) == fewFields {
+			names = make(map[string]bool, 4*fewFields)
+			for _, f := range out {
+				names[string(f.name)] = true
+			}
+		}
+		if names[string(name)] || names == nil && out.Raw(string(name)) != nil {
+			return nil, fmt.Errorf("field %q occurs twice", CleanText(string(name), 64))
+		}
+		if names != nil {
+			names[string(name)] = true
 		}
 		from := next(b, next(b, end)+1) // after the colon
 		end = endOfValue(b, from)
-		out[name] = json.RawMessage(b[from:end:end])
+		out = append(out, field{name, b[from:end:end]})
 		if i = next(b, end); b[i] == ',' {
 			i = next(b, i+1)
 		}
 	}
 	return out, nil
+}
+
+// Raw is the field's JSON value as it came, nil if it is missing.
+func (b Body) Raw(name string) json.RawMessage {
+	for i := range b {
+		if string(b[i].name) == name {
+			return b[i].value
+		}
+	}
+	return nil
 }
 
 const jsonSpace = " \t\r\n"
@@ -95,17 +124,24 @@ func endOfValue(b []byte, i int) int {
 	}
 }
 
-// text is the value of a JSON string.
-func text(quoted []byte) (string, bool) {
+// unquote is the value of a JSON string: a part of it, where that has no
+// escapes.
+func unquote(quoted []byte) ([]byte, bool) {
 	inner := quoted[1 : len(quoted)-1]
 	for _, c := range inner {
 		if c == '\\' || c >= utf8.RuneSelf {
 			var s string
 			err := json.Unmarshal(quoted, &s)
-			return s, err == nil
+			return []byte(s), err == nil
 		}
 	}
-	return string(inner), true
+	return inner, true
+}
+
+// text is the value of a JSON string, as a copy.
+func text(quoted []byte) (string, bool) {
+	b, ok := unquote(quoted)
+	return string(b), ok
 }
 
 // bodyError says why b is not valid JSON.
@@ -125,14 +161,14 @@ func bodyError(b []byte) error {
 
 // Has reports whether the field is there with a value other than null.
 func (b Body) Has(name string) bool {
-	v, ok := b[name]
-	return ok && string(v) != "null"
+	v := b.Raw(name)
+	return v != nil && string(v) != "null"
 }
 
 // Text is the field as text of at most max bytes; numbers and booleans become
 // their JSON text. Missing, null, objects and arrays are "".
 func (b Body) Text(name string, max int) string {
-	v := b[name]
+	v := b.Raw(name)
 	if len(v) == 0 {
 		return ""
 	}
@@ -152,7 +188,7 @@ func (b Body) Text(name string, max int) string {
 // JSONText is the field as text; an object or array becomes its JSON text.
 // What is longer than max bytes is cut.
 func (b Body) JSONText(name string, max int) string {
-	if v := b[name]; len(v) > 0 && (v[0] == '{' || v[0] == '[') {
+	if v := b.Raw(name); len(v) > 0 && (v[0] == '{' || v[0] == '[') {
 		var compact bytes.Buffer
 		if json.Compact(&compact, v) != nil {
 			return ""
@@ -164,7 +200,7 @@ func (b Body) JSONText(name string, max int) string {
 
 // Number is the field as a finite number; text that reads as one counts.
 func (b Body) Number(name string) (float64, bool) {
-	v := b[name]
+	v := b.Raw(name)
 	if len(v) == 0 {
 		return 0, false
 	}
@@ -201,7 +237,7 @@ func (b Body) Integer(name string, max int64) (int64, bool) {
 
 // Object is the field as an object; nil if it is none.
 func (b Body) Object(name string) Body {
-	v := b[name]
+	v := b.Raw(name)
 	if len(v) == 0 || v[0] != '{' {
 		return nil
 	}

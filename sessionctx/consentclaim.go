@@ -101,7 +101,7 @@ const MaxToken = 8192
 // and empty are none, and anything else has to verify.
 func (b Body) Token() (token string, given bool) {
 	token = b.Text("token", MaxToken)
-	return token, token != "" || b.Has("token") && string(b["token"]) != `""`
+	return token, token != "" || b.Has("token") && string(b.Raw("token")) != `""`
 }
 
 // readPurposes wants booleans: a yes that is text or a number is no consent.
@@ -126,7 +126,7 @@ func (c *ConsentClaim) readPurposes(b Body) error {
 		{"necessary", &c.Essential, true},
 		{"essential", &c.Essential, true},
 	} {
-		switch string(p[f.name]) {
+		switch string(p.Raw(f.name)) {
 		case "true":
 			*f.to = true
 		case "false":
@@ -147,7 +147,7 @@ func consentDays(b Body) (int, error) {
 		return DefaultConsentDays, nil
 	}
 	days, ok := b.Number("expires_in_days")
-	if !ok || b["expires_in_days"][0] == '"' || days != float64(int64(days)) || days < 1 || days > MaxConsentDays {
+	if !ok || b.Raw("expires_in_days")[0] == '"' || days != float64(int64(days)) || days < 1 || days > MaxConsentDays {
 		return 0, fmt.Errorf("expires_in_days is not a whole number of days from 1 to %d", MaxConsentDays)
 	}
 	return int(days), nil
