@@ -77,6 +77,20 @@ func ownerOf(name string, secure bool) (o owner, ok bool) {
 	return owner{}, false
 }
 
+// referencePrefix is what the names of the reference client's cookies begin
+// with.
+const referencePrefix = "frbzz_"
+
+// IsCookieName reports whether a cookie of that name is ours, of any campaign,
+// over HTTPS or plain HTTP, or the reference client's.
+func IsCookieName(name string) bool {
+	if strings.HasPrefix(name, referencePrefix) {
+		return true
+	}
+	_, ours := ownerOf(strings.TrimPrefix(name, hostPrefix), false)
+	return ours
+}
+
 // owns reports whether a cookie of ours is one of the campaign's.
 func (c *Campaign) owns(o owner) bool {
 	switch {

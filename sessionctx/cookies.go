@@ -72,7 +72,7 @@ type Carried struct {
 	Choice        *Choice
 	Reference     *Choice
 
-	all []Cookie // as they came, other campaigns' and other programs' too
+	all []Cookie // as they came, other campaigns' and the reference client's too
 }
 
 // UserID is whose cookies they are, "" if nothing tells.
@@ -86,7 +86,7 @@ func (c *Carried) UserID() string {
 	return ""
 }
 
-// OpenCookies reads a request's cookies, which have to stay as they are. Where
+// OpenCookies reads a request's cookies, as far as IsCookieName, which have to stay as they are. Where
 // a name occurs more than once, the first that verifies counts. The session's
 // attribution is that of the attribution cookie, if it belongs to the same
 // user.
