@@ -1,11 +1,10 @@
 package caddymodule
 
 import (
-	"context"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"slices"
@@ -23,7 +22,8 @@ const (
 	maxBody      = 64 << 10
 	maxBatchBody = 256 << 10
 
-	// storePatience and commitPatience bound how long an API call waits.
+	// storePatience and commitPatience bound how long an API call waits; those
+	// that share a deadline wait sharedFor longer at most.
 	storePatience  = 2 * time.Second
 	commitPatience = 10 * time.Second
 	// busyRetry is what clients are told to wait when we can't take a call.
@@ -115,6 +115,8 @@ type call struct {
 	cookies bool
 	// acted is whether the call tells of something that its visitor did.
 	acted bool
+	// published is the campaign whose variables are set.
+	published *Handler
 	// conflict is whether a token proved another identity than the cookies
 	// hold, which stay as they are.
 	conflict bool
@@ -136,11 +138,15 @@ func (c *call) serve() (any, error) {
 	header := c.w.Header()
 	// Values of this answer's own, as Caddy's header directive may write into
 	// them. Whoever may read the answer may read it as a resource.
-	fixed := []string{"no-store", "nosniff", "same-origin"}
+	fixed := []string{"no-store", "nosniff", "same-origin", "Origin"}
 	header["Cache-Control"] = fixed[0:1:1]
 	header["X-Content-Type-Options"] = fixed[1:2:2]
 	header["Cross-Origin-Resource-Policy"] = fixed[2:3:3]
-	header.Add("Vary", "Origin")
+	if len(header["Vary"]) == 0 {
+		header["Vary"] = fixed[3:4:4]
+	} else {
+		header.Add("Vary", "Origin")
+	}
 	c.facts = c.app.facts(c.r, originalURL(c.r), nil, c.now)
 	if err := c.checkOrigin(); err != nil {
 		return nil, err
@@ -290,7 +296,9 @@ func (c *call) readBody() error {
 	if c.r.ContentLength > c.route.maxBody {
 		return tooLarge()
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, c.route.maxBody))
+	// Room for what was announced, and for the read that finds the end.
+	buf := bytes.NewBuffer(make([]byte, 0, max(c.r.ContentLength, 0)+bytes.MinRead))
+	_, err := buf.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, c.route.maxBody))
 	if err != nil {
 		var long *http.MaxBytesError
 		if errors.As(err, &long) {
@@ -298,7 +306,7 @@ func (c *call) readBody() error {
 		}
 		return refuse(http.StatusBadRequest, "incomplete_body", "the body could not be read to its end")
 	}
-	if c.body, err = sessionctx.ParseBody(b); err != nil {
+	if c.body, err = sessionctx.ParseBody(buf.Bytes()); err != nil {
 		return refuse(http.StatusBadRequest, "invalid_json", "%v", err)
 	}
 	return nil
@@ -341,8 +349,14 @@ func (c *call) answer(data any, err error) {
 		c.w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	c.w.Header().Set("Content-Type", "application/json")
-	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	c.write(status, "application/json", body)
+}
+
+// write sends the whole answer.
+func (c *call) write(status int, contentType string, body []byte) {
+	values := []string{contentType, strconv.Itoa(len(body))}
+	header := c.w.Header()
+	header["Content-Type"], header["Content-Length"] = values[0:1:1], values[1:2:2]
 	c.w.WriteHeader(status)
 	c.w.Write(body)
 }
@@ -398,9 +412,7 @@ func (c *call) commit(rows ...outbox.Row) error {
 	}
 	// A client that goes away meanwhile is no failure of the disk, and sends
 	// the same again.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), commitPatience)
-	defer cancel()
-	err := c.engine.outbox.commit(ctx, rows...)
+	err := c.engine.outbox.commit(commitDeadlines.context(), rows...)
 	switch {
 	case err == nil:
 		return nil

@@ -123,8 +123,7 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 	if err := c.living(); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), storePatience)
-	defer cancel()
+	ctx := storeDeadlines.context()
 	// A store that doesn't answer costs sequence numbers and the telling of
 	// retries, never events.
 	st, err := c.engine.store.get(ctx)
