@@ -28,42 +28,54 @@ const fewFields = 32
 // ParseBody reads one JSON object. The error says what is wrong in terms of
 // the request; it quotes no values.
 func ParseBody(b []byte) (Body, error) {
-	b = bytes.TrimLeft(b, jsonSpace)
-	if !json.Valid(b) {
-		return nil, bodyError(b)
-	}
-	if b[0] != '{' {
+	i := skipSpace(b, 0)
+	if byteAt(b, i) != '{' {
+		if !json.Valid(b) {
+			return nil, bodyError(b[i:])
+		}
 		return nil, errors.New("body is not a JSON object")
 	}
-	// b is valid, so splitting it needs to know strings and nesting only.
-	out := make(Body, 0, 16)
-	var names map[string]bool // of more than a few fields
-	for i := next(b, 1); b[i] != '}'; {
-		end := endOfString(b, i)
-		name, ok := unquote(b[i:end])
-		if !ok {
-			return nil, errors.New("body is not valid JSON")
-		}
-		if len(out) == fewFields {
-			names = make(map[string]bool, 4*fewFields)
-			for _, f := range out {
-				names[string(f.name)] = true
-			}
-		}
-		if names[string(name)] || names == nil && out.Raw(string(name)) != nil {
-			return nil, fmt.Errorf("field %q occurs twice", CleanText(string(name), 64))
-		}
-		if names != nil {
-			names[string(name)] = true
-		}
-		from := next(b, next(b, end)+1) // after the colon
-		end = endOfValue(b, from)
-		out = append(out, field{name, b[from:end:end]})
-		if i = next(b, end); b[i] == ',' {
-			i = next(b, i+1)
+	fields := bodyFields{list: make(Body, 0, 16)}
+	end := scanObject(b, i, 1, fields.add)
+	switch {
+	case end == noJSON || skipSpace(b, end) < len(b):
+		return nil, bodyError(b[i:])
+	case fields.err != nil:
+		return nil, fields.err
+	}
+	return fields.list, nil
+}
+
+// bodyFields gathers the fields of a body.
+type bodyFields struct {
+	list  Body
+	names map[string]bool // of more than a few
+	err   error           // what is wrong with the first that can't be taken
+}
+
+func (f *bodyFields) add(quoted, value []byte) {
+	name, ok := unquote(quoted)
+	switch {
+	case f.err != nil:
+		return
+	case !ok:
+		f.err = errors.New("body is not valid JSON")
+		return
+	}
+	if len(f.list) == fewFields {
+		f.names = make(map[string]bool, 4*fewFields)
+		for _, known := range f.list {
+			f.names[string(known.name)] = true
 		}
 	}
-	return out, nil
+	if f.names[string(name)] || f.names == nil && f.list.Raw(string(name)) != nil {
+		f.err = fmt.Errorf("field %q occurs twice", CleanText(string(name), 64))
+		return
+	}
+	if f.names != nil {
+		f.names[string(name)] = true
+	}
+	f.list = append(f.list, field{name, value})
 }
 
 // Raw is the field's JSON value as it came, nil if it is missing.
@@ -74,54 +86,6 @@ func (b Body) Raw(name string) json.RawMessage {
 		}
 	}
 	return nil
-}
-
-const jsonSpace = " \t\r\n"
-
-// next is the index of the first byte from i on that is no white space.
-func next(b []byte, i int) int {
-	for b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n' {
-		i++
-	}
-	return i
-}
-
-// endOfString is the index behind the string that begins at i.
-func endOfString(b []byte, i int) int {
-	for i++; b[i] != '"'; i++ {
-		if b[i] == '\\' {
-			i++
-		}
-	}
-	return i + 1
-}
-
-// endOfValue is the index behind the value that begins at i.
-func endOfValue(b []byte, i int) int {
-	depth := 0
-	for {
-		switch b[i] {
-		case '"':
-			i = endOfString(b, i) - 1
-			if depth == 0 {
-				return i + 1
-			}
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth == 0 {
-				return i // the object's own end
-			}
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		case ',', ' ', '\t', '\r', '\n':
-			if depth == 0 {
-				return i
-			}
-		}
-		i++
-	}
 }
 
 // unquote is the value of a JSON string: a part of it, where that has no

@@ -51,6 +51,8 @@ func TestABodyIsOneJSONObject(t *testing.T) {
 		{"the last of a few twice is refused", `{` + manyFields(fewFields) + `,"n31":0}`, `"n31" occurs twice`},
 		{"many fields are taken", `{` + manyFields(100) + `}`, ""},
 		{"one nested too deeply is none", `{"a":` + strings.Repeat("[", 20000), "not valid JSON"},
+		{"one nested as deeply as can be is taken", `{"a":` + strings.Repeat("[", maxDepth-1) + strings.Repeat("]", maxDepth-1) + `}`, ""},
+		{"one level more is too much", `{"a":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth) + `}`, "not valid JSON"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b, err := ParseBody([]byte(tt.body))
@@ -197,13 +199,17 @@ func TestAnObjectWithinABodyIsReadAsStrictly(t *testing.T) {
 
 func FuzzParseBody(f *testing.F) {
 	for _, s := range []string{`{}`, `{"a":1,"a":2}`, `{"f":"\ud800"}`, `{"f":1e999}`, `{"f":{"f":[{}]}} `, `{"f":"NaN"}`,
-		` { "\u0061\"" : [ 1 , "]" ] , "b":-1.5e3	,"c" : "\\" } `, `{"é":null,"":true}`, `{"a":1}x`, `[{}]`} {
+		` { "\u0061\"" : [ 1 , "]" ] , "b":-1.5e3	,"c" : "\\" } `, `{"é":null,"":true}`, `{"a":1}x`, `[{}]`,
+		`{"a":[-0.5E+10,1e-2,true,false,null,"\/\b\f\n\r\t",[],{}]}`, `{"a":[1.]}`, `{"a":-}`, `{"a":"\u12g4"}`, `{"a":tru}`, `{"a":1e}`, `{"a":[1,]}`, `{"a":{"b":1,}}`, "{\"a\":\"\x7f\xff\"}"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		body, err := ParseBody(b)
 		if (err == nil) != (body != nil) {
 			t.Fatal("body and error, or neither")
+		}
+		if said := err != nil && (strings.HasPrefix(err.Error(), "body is not valid JSON") || strings.HasPrefix(err.Error(), "body ends") || strings.HasPrefix(err.Error(), "body has text")); said == json.Valid(b) {
+			t.Fatalf("%q: encoding/json says valid: %v, and we %v", b, !said, err)
 		}
 		if err != nil {
 			return
