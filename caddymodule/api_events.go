@@ -146,6 +146,9 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 	now := c.now.UnixMilli()
 	page := ""
 	equal := map[string]int{} // how often each content came in this batch
+	made := rowBuffers.Get().(*rowBuffer)
+	defer made.putBack()
+	made.b = made.b[:0]
 	for i, e := range events {
 		if e.PageURL == "" {
 			if page == "" {
@@ -171,10 +174,9 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 			sequence += int64(i)
 		}
 		last = sequence
-		rows = append(rows, outbox.Row{
-			Datasource: sessionctx.EventDatasource,
-			JSON:       sessionctx.AppendEventRow(make([]byte, 0, 1024), campaign, &c.session, e, id, sessionctx.PlacementInternal, sequence, now),
-		})
+		at := len(made.b)
+		made.b = sessionctx.AppendEventRow(made.b, campaign, &c.session, e, id, sessionctx.PlacementInternal, sequence, now)
+		rows = append(rows, outbox.Row{Datasource: sessionctx.EventDatasource, JSON: made.b[at:len(made.b):len(made.b)]})
 	}
 	if err := c.commit(rows...); err != nil {
 		return 0, err

@@ -50,7 +50,10 @@ func (s *seenSessions) add(id string, expires int64) (first bool) {
 	k := seenSession{u, expires}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, known := s.get(k)
+	if _, young := s.young[k]; young {
+		return false
+	}
+	_, old := s.old[k]
 	s.put(k, struct{}{})
-	return !known
+	return !old
 }
