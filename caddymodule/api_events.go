@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,6 +42,13 @@ type tracked struct {
 	Sequence int64 `json:"event_sequence"`
 	Buffered int   `json:"events_in_buffer"`
 	Flushed  bool  `json:"flushed_to_tinybird"`
+}
+
+// append writes it as encoding/json would.
+func (t tracked) append(b []byte) []byte {
+	b = strconv.AppendInt(append(b, `{"event_sequence":`...), t.Sequence, 10)
+	b = strconv.AppendInt(append(b, `,"events_in_buffer":`...), int64(t.Buffered), 10)
+	return append(strconv.AppendBool(append(b, `,"flushed_to_tinybird":`...), t.Flushed), '}')
 }
 
 const (

@@ -97,11 +97,18 @@ const maxClaimID = 64
 // MaxToken is the longest token that is looked at, in bytes.
 const MaxToken = 8192
 
-// Token is the body's field token, and whether one was given: missing, null
-// and empty are none, and anything else has to verify.
+// Token is the body's field token as it came, and whether one was given: missing,
+// null and empty are none, and anything else has to verify. What is no text or
+// too long to verify is "".
 func (b Body) Token() (token string, given bool) {
-	token = b.Text("token", MaxToken)
-	return token, token != "" || b.Has("token") && string(b.Raw("token")) != `""`
+	v := b.Raw("token")
+	if v == nil || string(v) == "null" || string(v) == `""` {
+		return "", false
+	}
+	if v[0] == '"' && len(v) <= MaxToken {
+		token, _ = text(v)
+	}
+	return token, true
 }
 
 // readPurposes wants booleans: a yes that is text or a number is no consent.
