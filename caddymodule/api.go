@@ -21,6 +21,8 @@ import (
 const (
 	maxBody      = 64 << 10
 	maxBatchBody = 256 << 10
+	// usualBody is what few bodies are longer than.
+	usualBody = 4 << 10
 
 	// storePatience and commitPatience bound how long an API call waits; those
 	// that share a deadline wait sharedFor longer at most.
@@ -297,8 +299,10 @@ func (c *call) readBody() error {
 	if c.r.ContentLength > c.route.maxBody {
 		return tooLarge()
 	}
-	// Room for what was announced, and for the read that finds the end.
-	buf := bytes.NewBuffer(make([]byte, 0, max(c.r.ContentLength, 0)+bytes.MinRead))
+	// Room for what was announced, unless that is a lot and may never come, and
+	// for the read that finds the end.
+	room := min(max(c.r.ContentLength, 0), usualBody)
+	buf := bytes.NewBuffer(make([]byte, 0, room+bytes.MinRead))
 	_, err := buf.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, c.route.maxBody))
 	if err != nil {
 		var long *http.MaxBytesError

@@ -168,6 +168,7 @@ func (c *call) context() (any, error) {
 		facts.Touch = c.app.reader.TouchFromURL(page, c.now)
 	}
 	v := newView(h, c.r, facts, c.now)
+	c.published = h
 	if c.sameOrigin {
 		c.carried = h.carried(c.r, c.ring, &v.facts, c.now)
 	}

@@ -7,9 +7,9 @@ import (
 )
 
 // deadlines are contexts that end some time after they are asked for. Those who
-// ask at about the same time share one: a timer for each API call, that hardly
-// ever goes off, costs more than a row does. They carry no values, and don't end
-// with a request.
+// ask at about the same time share one: timers that hardly ever go off would be
+// two of a hundred parts of what an event costs. They carry no values, and don't
+// end with a request.
 type deadlines struct {
 	after  time.Duration // at least; sharedFor longer at most
 	latest atomic.Pointer[deadline]
