@@ -1,11 +1,10 @@
 package caddymodule
 
 import (
-	"context"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"slices"
@@ -22,8 +21,11 @@ import (
 const (
 	maxBody      = 64 << 10
 	maxBatchBody = 256 << 10
+	// usualBody is what few bodies are longer than.
+	usualBody = 4 << 10
 
-	// storePatience and commitPatience bound how long an API call waits.
+	// storePatience and commitPatience bound how long an API call waits; those
+	// that share a deadline wait sharedFor longer at most.
 	storePatience  = 2 * time.Second
 	commitPatience = 10 * time.Second
 	// busyRetry is what clients are told to wait when we can't take a call.
@@ -115,6 +117,8 @@ type call struct {
 	cookies bool
 	// acted is whether the call tells of something that its visitor did.
 	acted bool
+	// published is the campaign whose variables are set.
+	published *Handler
 	// conflict is whether a token proved another identity than the cookies
 	// hold, which stay as they are.
 	conflict bool
@@ -136,11 +140,15 @@ func (c *call) serve() (any, error) {
 	header := c.w.Header()
 	// Values of this answer's own, as Caddy's header directive may write into
 	// them. Whoever may read the answer may read it as a resource.
-	fixed := []string{"no-store", "nosniff", "same-origin"}
+	fixed := []string{"no-store", "nosniff", "same-origin", "Origin"}
 	header["Cache-Control"] = fixed[0:1:1]
 	header["X-Content-Type-Options"] = fixed[1:2:2]
 	header["Cross-Origin-Resource-Policy"] = fixed[2:3:3]
-	header.Add("Vary", "Origin")
+	if len(header["Vary"]) == 0 {
+		header["Vary"] = fixed[3:4:4]
+	} else {
+		header.Add("Vary", "Origin")
+	}
 	c.facts = c.app.facts(c.r, originalURL(c.r), nil, c.now)
 	if err := c.checkOrigin(); err != nil {
 		return nil, err
@@ -199,11 +207,12 @@ func (c *call) checkOrigin() error {
 	if h.Get("Sec-Fetch-Mode") == "navigate" {
 		return originDenied()
 	}
+	origins := h["Origin"]
 	origin := strings.ToLower(h.Get("Origin"))
 	switch {
-	case len(h.Values("Origin")) > 1:
+	case len(origins) > 1:
 		return originDenied()
-	case len(h.Values("Origin")) == 0:
+	case len(origins) == 0:
 		if site != "" && site != "same-origin" {
 			return originDenied()
 		}
@@ -290,7 +299,11 @@ func (c *call) readBody() error {
 	if c.r.ContentLength > c.route.maxBody {
 		return tooLarge()
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, c.route.maxBody))
+	// Room for what was announced, unless that is a lot and may never come, and
+	// for the read that finds the end.
+	room := min(max(c.r.ContentLength, 0), usualBody)
+	buf := bytes.NewBuffer(make([]byte, 0, room+bytes.MinRead))
+	_, err := buf.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, c.route.maxBody))
 	if err != nil {
 		var long *http.MaxBytesError
 		if errors.As(err, &long) {
@@ -298,7 +311,7 @@ func (c *call) readBody() error {
 		}
 		return refuse(http.StatusBadRequest, "incomplete_body", "the body could not be read to its end")
 	}
-	if c.body, err = sessionctx.ParseBody(b); err != nil {
+	if c.body, err = sessionctx.ParseBody(buf.Bytes()); err != nil {
 		return refuse(http.StatusBadRequest, "invalid_json", "%v", err)
 	}
 	return nil
@@ -335,14 +348,20 @@ func (c *call) answer(data any, err error) {
 	if err == nil && c.cookies {
 		c.setCookies()
 	}
-	body, merr := json.Marshal(payload)
+	body, merr := encode(payload)
 	if merr != nil {
 		c.app.log.Error("answer could not be written as JSON", zap.String("route", c.name), zap.Error(merr))
 		c.w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	c.w.Header().Set("Content-Type", "application/json")
-	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	c.write(status, "application/json", body)
+}
+
+// write sends the whole answer.
+func (c *call) write(status int, contentType string, body []byte) {
+	values := []string{contentType, strconv.Itoa(len(body))}
+	header := c.w.Header()
+	header["Content-Type"], header["Content-Length"] = values[0:1:1], values[1:2:2]
 	c.w.WriteHeader(status)
 	c.w.Write(body)
 }
@@ -350,6 +369,18 @@ func (c *call) answer(data any, err error) {
 type success struct {
 	Success bool `json:"success"`
 	Data    any  `json:"data"`
+}
+
+// encode is an answer as JSON. That to an event, by far the most frequent, does
+// without reflection.
+func encode(payload any) ([]byte, error) {
+	if s, ok := payload.(success); ok {
+		if t, ok := s.Data.(tracked); ok {
+			b := append(make([]byte, 0, 128), `{"success":true,"data":`...)
+			return append(t.append(b), '}'), nil
+		}
+	}
+	return json.Marshal(payload)
 }
 
 // wholeAnswer is an answer that has more than data at its top level, where
@@ -398,9 +429,7 @@ func (c *call) commit(rows ...outbox.Row) error {
 	}
 	// A client that goes away meanwhile is no failure of the disk, and sends
 	// the same again.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), commitPatience)
-	defer cancel()
-	err := c.engine.outbox.commit(ctx, rows...)
+	err := c.engine.outbox.commit(commitDeadlines.context(), rows...)
 	switch {
 	case err == nil:
 		return nil

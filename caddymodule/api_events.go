@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -43,6 +44,13 @@ type tracked struct {
 	Flushed  bool  `json:"flushed_to_tinybird"`
 }
 
+// append writes it as encoding/json would.
+func (t tracked) append(b []byte) []byte {
+	b = strconv.AppendInt(append(b, `{"event_sequence":`...), t.Sequence, 10)
+	b = strconv.AppendInt(append(b, `,"events_in_buffer":`...), int64(t.Buffered), 10)
+	return append(strconv.AppendBool(append(b, `,"flushed_to_tinybird":`...), t.Flushed), '}')
+}
+
 const (
 	// maxEvents bounds a batch; clients send ten or so.
 	maxEvents = 500
@@ -63,7 +71,7 @@ type rejected struct {
 // left out and named; the rest is stored in one write.
 func (c *call) trackBatch() (any, error) {
 	var raw []json.RawMessage
-	if json.Unmarshal(c.body["events"], &raw) != nil || len(raw) == 0 {
+	if json.Unmarshal(c.body.Raw("events"), &raw) != nil || len(raw) == 0 {
 		return nil, refuse(http.StatusBadRequest, "missing_field", "events is missing, empty or not an array")
 	}
 	if len(raw) > maxEvents {
@@ -123,8 +131,7 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 	if err := c.living(); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), storePatience)
-	defer cancel()
+	ctx := storeDeadlines.context()
 	// A store that doesn't answer costs sequence numbers and the telling of
 	// retries, never events.
 	st, err := c.engine.store.get(ctx)
@@ -147,6 +154,9 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 	now := c.now.UnixMilli()
 	page := ""
 	equal := map[string]int{} // how often each content came in this batch
+	made := rowBuffers.Get().(*rowBuffer)
+	defer made.putBack()
+	made.b = made.b[:0]
 	for i, e := range events {
 		if e.PageURL == "" {
 			if page == "" {
@@ -172,10 +182,9 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 			sequence += int64(i)
 		}
 		last = sequence
-		rows = append(rows, outbox.Row{
-			Datasource: sessionctx.EventDatasource,
-			JSON:       sessionctx.AppendEventRow(make([]byte, 0, 1024), campaign, &c.session, e, id, sessionctx.PlacementInternal, sequence, now),
-		})
+		at := len(made.b)
+		made.b = sessionctx.AppendEventRow(made.b, campaign, &c.session, e, id, sessionctx.PlacementInternal, sequence, now)
+		rows = append(rows, outbox.Row{Datasource: sessionctx.EventDatasource, JSON: made.b[at:len(made.b):len(made.b)]})
 	}
 	if err := c.commit(rows...); err != nil {
 		return 0, err

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"math"
 	"net/http"
-	"strconv"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
@@ -136,8 +135,7 @@ func (c *call) committed() {
 	if !c.visits() {
 		return // there was none
 	}
-	first := !c.app.seen.has(c.session.ID, 0)
-	c.app.seen.add(c.session.ID, 0)
+	first := c.app.seen.add(c.session.ID, 0)
 	if c.lost {
 		// What could be put together is kept, for calls that bring less.
 		c.app.keepState(c.engine, c.ring, c.handler.campaign, &c.session, c.now)
@@ -170,6 +168,7 @@ func (c *call) context() (any, error) {
 		facts.Touch = c.app.reader.TouchFromURL(page, c.now)
 	}
 	v := newView(h, c.r, facts, c.now)
+	c.published = h
 	if c.sameOrigin {
 		c.carried = h.carried(c.r, c.ring, &v.facts, c.now)
 	}
@@ -214,10 +213,7 @@ func (c *call) context() (any, error) {
 	if c.name == "session/context.js" {
 		body, contentType = doc.AppendStatement(nil, h.variable), "text/javascript"
 	}
-	c.w.Header().Set("Content-Type", contentType)
-	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	c.w.WriteHeader(http.StatusOK)
-	c.w.Write(body)
+	c.write(http.StatusOK, contentType, body)
 	c.app.metrics.answers.WithLabelValues(c.name, "ok").Inc()
 	return nil, nil
 }

@@ -42,8 +42,29 @@ func (c *call) asPage() (restore func()) {
 // consent decides what the visitor agreed to, as h's page that makes the call
 // would. required is whether it is known already that he has to be asked.
 func (c *call) consent(h *Handler, f *sessionctx.Facts, carried *sessionctx.Carried, required bool) sessionctx.Consent {
+	if required || h.Consent == nil || len(h.Consent.require) == 0 {
+		return h.consent(c.r, f, carried, required) // nothing is matched
+	}
+	c.publish(h)
 	defer c.asPage()()
 	return h.consent(c.r, f, carried, required)
+}
+
+// publish sets the variables of what the call's request tells, once, for
+// matchers and placeholders of h; nil is no campaign yet.
+func (c *call) publish(h *Handler) {
+	if h == nil || c.published == h {
+		return
+	}
+	c.published = h
+	publishFacts(varsOf(c.r), h, &c.facts, c.now)
+}
+
+// about notes, for placeholders, that the call is about its handler's campaign.
+func (c *call) about() {
+	if state := stateOf(varsOf(c.r)); state != nil {
+		state.call = c
+	}
 }
 
 // assign gives a new session segment, variants and landing page, as h's page

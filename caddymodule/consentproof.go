@@ -105,7 +105,7 @@ func (c *call) proveSubject(handlers []*Handler, subject string) error {
 func (c *call) takeSubject(h *Handler, subject string, carried sessionctx.Carried, p proof) {
 	c.handler, c.carried, c.proof = h, carried, p
 	c.session.UserID = subject
-	newView(h, c.r, c.facts, c.now) // consent rules match on what the request tells
+	c.about()
 }
 
 // knownSession is the session that the call proved, nil if it proved only a

@@ -100,13 +100,35 @@ func TestAVisitorsOwnDecisionBringsCookies(t *testing.T) {
 	}
 }
 
+// choicesOf are the values of a request's frbzz_consent cookies.
+func choicesOf(r *http.Request) (values []string) {
+	for _, c := range requestCookies(r) {
+		if c.Name == sessionctx.ReferenceConsentCookie {
+			values = append(values, c.Value)
+		}
+	}
+	return values
+}
+
+func TestCookiesThatWeKnowAreReadAsTheyCame(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header["Cookie"] = []string{
+		`_ga=GA1.1; __Host-fb_user_ws_1=a.b; fb_session_cmp_1="x=y" ;	__Host-fb_choice_ws_1=gr` + "\xfc" + `n; fb_user_ws_1; fb=1; x__Host-fb_user_=2; Fb_user_ws_1=3`,
+		"frbzz_uid=u=1; __Host-fb_attribution_cmp_1.preview=; frbzz=4; __Host-other=5",
+	}
+	want := []sessionctx.Cookie{
+		{Name: "__Host-fb_user_ws_1", Value: "a.b"}, {Name: "fb_session_cmp_1", Value: "x=y"}, {Name: "__Host-fb_choice_ws_1", Value: "gr\xfcn"},
+		{Name: "frbzz_uid", Value: "u=1"}, {Name: "__Host-fb_attribution_cmp_1.preview"},
+	}
+	if got := requestCookies(r); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
 func TestTheReferenceChoiceIsReadAsItCame(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header["Cookie"] = []string{`a=1; frbzz_consent={"a":1,"b":[2]};frbzz_consent="x"; frbzz_consentx=3; b=frbzz_consent=4`, "frbzz_consent=", "frbzz_consent"}
-	var got []string
-	for _, c := range referenceChoices(r) {
-		got = append(got, c.Value)
-	}
+	got := choicesOf(r)
 	if want := []string{`{"a":1,"b":[2]}`, "x", ""}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -119,10 +141,7 @@ func TestTooManyReferenceChoicesMeanNo(t *testing.T) {
 	for n, want := range map[int]bool{1: true, maxReferenceChoices: true, maxReferenceChoices + 1: false, 5000: false} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Cookie", strings.Repeat("frbzz_consent="+yes+"; ", n))
-		var values []string
-		for _, c := range referenceChoices(r) {
-			values = append(values, c.Value)
-		}
+		values := choicesOf(r)
 		if len(values) > maxReferenceChoices+1 {
 			t.Errorf("%d of %d cookies are read", len(values), n)
 		}

@@ -180,18 +180,7 @@ func (a *App) facts(r *http.Request, original *url.URL, own func(host string) bo
 
 // carried reads the cookies that the request brought.
 func (h *Handler) carried(r *http.Request, ring *sessionctx.Ring, f *sessionctx.Facts, now time.Time) sessionctx.Carried {
-	cookies, choices := r.Cookies(), referenceChoices(r)
-	if len(cookies) == 0 && len(choices) == 0 {
-		return sessionctx.Carried{}
-	}
-	list := make([]sessionctx.Cookie, 0, len(cookies)+len(choices))
-	list = append(list, choices...)
-	for _, c := range cookies {
-		if c.Name != sessionctx.ReferenceConsentCookie {
-			list = append(list, sessionctx.Cookie{Name: c.Name, Value: c.Value})
-		}
-	}
-	return ring.OpenCookies(list, h.campaign, f.Scheme == "https", now.UnixMilli())
+	return ring.OpenCookies(requestCookies(r), h.campaign, f.Scheme == "https", now.UnixMilli())
 }
 
 // consent decides what the visitor agreed to. required is whether it is known

@@ -292,7 +292,7 @@ func (p *pageAnswer) emit(iw *inject.ResponseWriter) {
 		v.keep(p.engine) // the visitor sits before it all the same
 	}
 	row := rowBuffers.Get().(*rowBuffer)
-	defer rowBuffers.Put(row)
+	defer row.putBack()
 	counted := why == inject.Injected && v.facts.Purpose == sessionctx.PurposeNavigate && !p.errorRoute
 	if h.campaign.Environment == sessionctx.Production {
 		row.b = sessionctx.AppendTrafficRow(row.b[:0], h.campaign, s, &v.facts, uuid.NewString(), iw.Status(), counted, v.now.UnixMilli())
@@ -314,8 +314,17 @@ func (p *pageAnswer) emit(iw *inject.ResponseWriter) {
 	}
 }
 
-// rowBuffer is where pages' rows are made, for the outbox to copy.
+// rowBuffer is where rows are made, for the outbox to copy.
 type rowBuffer struct{ b []byte }
+
+// maxRowBuffer is how large a buffer is kept for the next, in bytes.
+const maxRowBuffer = 64 << 10
+
+func (b *rowBuffer) putBack() {
+	if cap(b.b) <= maxRowBuffer {
+		rowBuffers.Put(b)
+	}
+}
 
 var rowBuffers = sync.Pool{New: func() any { return &rowBuffer{make([]byte, 0, 2048)} }}
 

@@ -106,9 +106,8 @@ func (c *call) take(h *Handler, s sessionctx.Session, p proof) error {
 		return err
 	}
 	c.handler, c.session, c.proof = h, s, p
+	c.about()
 	c.recoverFirstTouch(h, &c.session)
-	// Consent rules match on what the request tells.
-	newView(h, c.r, c.facts, c.now)
 	if c.sameOrigin && p != proofCookie { // else they are what it was proved by
 		c.carried = h.carried(c.r, c.ring, &c.facts, c.now)
 		if u := c.carried.UserID(); p == proofToken && u != "" && u != s.UserID {

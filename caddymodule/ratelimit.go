@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,6 +66,7 @@ func (l *limiters) allow(of limit, name string, tokens int) (wait time.Duration,
 			return 0, true
 		}
 		b = rate.NewLimiter(rate.Limit(of.perMinute)/60, of.burst)
+		k.name = strings.Clone(name) // it may be part of a longer text
 		l.keys[k] = b
 	}
 	l.mu.Unlock()

@@ -41,13 +41,19 @@ func (s *seenSessions) has(id string, expires int64) bool {
 	return ok
 }
 
-// add is called when it is done for good.
-func (s *seenSessions) add(id string, expires int64) {
+// add is called when it is done for good. It reports whether that is news.
+func (s *seenSessions) add(id string, expires int64) (first bool) {
 	u, err := uuid.Parse(id)
 	if err != nil {
-		return
+		return true
 	}
+	k := seenSession{u, expires}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.put(seenSession{u, expires}, struct{}{})
+	if _, young := s.young[k]; young {
+		return false
+	}
+	_, old := s.old[k]
+	s.put(k, struct{}{})
+	return !old
 }

@@ -24,6 +24,9 @@ type requestState struct {
 	// view is what was decided about the page, so that error routes use the
 	// first decision; nil as long as nothing was.
 	view *view
+	// call is the API call that has proved whom it speaks for. What its request
+	// tells is published when it is asked for: of few calls it is.
+	call *call
 }
 
 // varsOf are the request's variables.
@@ -55,6 +58,9 @@ func addPlaceholders(r *http.Request) {
 	repl.Map(func(key string) (any, bool) {
 		if !strings.HasPrefix(key, variablePrefix) {
 			return nil, false
+		}
+		if state.call != nil {
+			state.call.publish(state.call.handler)
 		}
 		if key == "session.csp_nonce" {
 			if state.view != nil {
@@ -96,25 +102,24 @@ func (v *view) cspNonce() string {
 // consent rules may match on it.
 func newView(h *Handler, r *http.Request, f sessionctx.Facts, now time.Time) *view {
 	v := &view{handler: h, facts: f, now: now, vars: varsOf(r)}
-	v.publishFacts()
+	if state := stateOf(v.vars); state != nil {
+		state.view = v
+	}
+	publishFacts(v.vars, h, &v.facts, now)
 	return v
 }
 
-func (v *view) publishFacts() {
-	vars := v.vars
+// publishFacts sets what a request for h tells.
+func publishFacts(vars map[string]any, h *Handler, f *sessionctx.Facts, now time.Time) {
 	if vars == nil {
 		return
 	}
-	if state := stateOf(vars); state != nil {
-		state.view = v
-	}
-	f := &v.facts
 	set := func(key, value string) {
 		if value != "" {
 			vars[key] = value
 		}
 	}
-	set("session.campaign_id", v.handler.campaign.ID)
+	set("session.campaign_id", h.campaign.ID)
 	set("session.language", f.Language)
 	set("session.browser", f.Device.Browser)
 	set("session.os", f.Device.OS)
@@ -127,7 +132,7 @@ func (v *view) publishFacts() {
 	set("session.geo.timezone", f.Geo.Timezone)
 	vars["session.geo.is_eu"] = f.Geo.IsEU
 	if l := location(f.Geo.Timezone); l != nil {
-		local := v.now.In(l)
+		local := now.In(l)
 		vars["session.local.hour"] = strconv.Itoa(local.Hour())
 		vars["session.local.weekday"] = strings.ToLower(local.Weekday().String())
 	}

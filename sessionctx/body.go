@@ -14,98 +14,98 @@ import (
 // Body is a JSON object from a browser. Names are matched exactly; values are
 // read with coercion, since what older clients send is not always of the type
 // that the column wants, and a conversion with an odd field is still one.
-type Body map[string]json.RawMessage
+//
+// It refers to the bytes that it was read from. Text taken out of it doesn't.
+type Body []field
+
+// field is a field's name without its quotes and escapes, and its JSON value.
+type field struct{ name, value []byte }
+
+// fewFields is up to how many fields looking at each for a name is cheaper
+// than a map of them.
+const fewFields = 32
 
 // ParseBody reads one JSON object. The error says what is wrong in terms of
 // the request; it quotes no values.
 func ParseBody(b []byte) (Body, error) {
-	b = bytes.TrimLeft(b, jsonSpace)
-	if !json.Valid(b) {
-		return nil, bodyError(b)
-	}
-	if b[0] != '{' {
+	i := skipSpace(b, 0)
+	if byteAt(b, i) != '{' {
+		if !json.Valid(b) {
+			return nil, bodyError(b[i:])
+		}
 		return nil, errors.New("body is not a JSON object")
 	}
-	// b is valid, so splitting it needs to know strings and nesting only.
-	out := make(Body, 16)
-	for i := next(b, 1); b[i] != '}'; {
-		end := endOfString(b, i)
-		name, ok := text(b[i:end])
-		if !ok {
-			return nil, errors.New("body is not valid JSON")
-		}
-		if _, twice := out[name]; twice {
-			return nil, fmt.Errorf("field %q occurs twice", CleanText(name, 64))
-		}
-		from := next(b, next(b, end)+1) // after the colon
-		end = endOfValue(b, from)
-		out[name] = json.RawMessage(b[from:end:end])
-		if i = next(b, end); b[i] == ',' {
-			i = next(b, i+1)
-		}
+	fields := bodyFields{list: make(Body, 0, 16)}
+	end := scanObject(b, i, 1, fields.add)
+	switch {
+	case end == noJSON || skipSpace(b, end) < len(b):
+		return nil, bodyError(b[i:])
+	case fields.err != nil:
+		return nil, fields.err
 	}
-	return out, nil
+	return fields.list, nil
 }
 
-const jsonSpace = " \t\r\n"
-
-// next is the index of the first byte from i on that is no white space.
-func next(b []byte, i int) int {
-	for b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n' {
-		i++
-	}
-	return i
+// bodyFields gathers the fields of a body.
+type bodyFields struct {
+	list  Body
+	names map[string]bool // of more than a few
+	err   error           // what is wrong with the first that can't be taken
 }
 
-// endOfString is the index behind the string that begins at i.
-func endOfString(b []byte, i int) int {
-	for i++; b[i] != '"'; i++ {
-		if b[i] == '\\' {
-			i++
+func (f *bodyFields) add(quoted, value []byte) {
+	name, ok := unquote(quoted)
+	switch {
+	case f.err != nil:
+		return
+	case !ok:
+		f.err = errors.New("body is not valid JSON")
+		return
+	}
+	if len(f.list) == fewFields {
+		f.names = make(map[string]bool, 4*fewFields)
+		for _, known := range f.list {
+			f.names[string(known.name)] = true
 		}
 	}
-	return i + 1
-}
-
-// endOfValue is the index behind the value that begins at i.
-func endOfValue(b []byte, i int) int {
-	depth := 0
-	for {
-		switch b[i] {
-		case '"':
-			i = endOfString(b, i) - 1
-			if depth == 0 {
-				return i + 1
-			}
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth == 0 {
-				return i // the object's own end
-			}
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		case ',', ' ', '\t', '\r', '\n':
-			if depth == 0 {
-				return i
-			}
-		}
-		i++
+	if f.names[string(name)] || f.names == nil && f.list.Raw(string(name)) != nil {
+		f.err = fmt.Errorf("field %q occurs twice", CleanText(string(name), 64))
+		return
 	}
+	if f.names != nil {
+		f.names[string(name)] = true
+	}
+	f.list = append(f.list, field{name, value})
 }
 
-// text is the value of a JSON string.
-func text(quoted []byte) (string, bool) {
+// Raw is the field's JSON value as it came, nil if it is missing.
+func (b Body) Raw(name string) json.RawMessage {
+	for i := range b {
+		if string(b[i].name) == name {
+			return b[i].value
+		}
+	}
+	return nil
+}
+
+// unquote is the value of a JSON string: a part of it, where that has no
+// escapes.
+func unquote(quoted []byte) ([]byte, bool) {
 	inner := quoted[1 : len(quoted)-1]
 	for _, c := range inner {
 		if c == '\\' || c >= utf8.RuneSelf {
 			var s string
 			err := json.Unmarshal(quoted, &s)
-			return s, err == nil
+			return []byte(s), err == nil
 		}
 	}
-	return string(inner), true
+	return inner, true
+}
+
+// text is the value of a JSON string, as a copy.
+func text(quoted []byte) (string, bool) {
+	b, ok := unquote(quoted)
+	return string(b), ok
 }
 
 // bodyError says why b is not valid JSON.
@@ -125,14 +125,14 @@ func bodyError(b []byte) error {
 
 // Has reports whether the field is there with a value other than null.
 func (b Body) Has(name string) bool {
-	v, ok := b[name]
-	return ok && string(v) != "null"
+	v := b.Raw(name)
+	return v != nil && string(v) != "null"
 }
 
 // Text is the field as text of at most max bytes; numbers and booleans become
 // their JSON text. Missing, null, objects and arrays are "".
 func (b Body) Text(name string, max int) string {
-	v := b[name]
+	v := b.Raw(name)
 	if len(v) == 0 {
 		return ""
 	}
@@ -152,7 +152,7 @@ func (b Body) Text(name string, max int) string {
 // JSONText is the field as text; an object or array becomes its JSON text.
 // What is longer than max bytes is cut.
 func (b Body) JSONText(name string, max int) string {
-	if v := b[name]; len(v) > 0 && (v[0] == '{' || v[0] == '[') {
+	if v := b.Raw(name); len(v) > 0 && (v[0] == '{' || v[0] == '[') {
 		var compact bytes.Buffer
 		if json.Compact(&compact, v) != nil {
 			return ""
@@ -164,7 +164,7 @@ func (b Body) JSONText(name string, max int) string {
 
 // Number is the field as a finite number; text that reads as one counts.
 func (b Body) Number(name string) (float64, bool) {
-	v := b[name]
+	v := b.Raw(name)
 	if len(v) == 0 {
 		return 0, false
 	}
@@ -201,7 +201,7 @@ func (b Body) Integer(name string, max int64) (int64, bool) {
 
 // Object is the field as an object; nil if it is none.
 func (b Body) Object(name string) Body {
-	v := b[name]
+	v := b.Raw(name)
 	if len(v) == 0 || v[0] != '{' {
 		return nil
 	}

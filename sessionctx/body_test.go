@@ -2,6 +2,7 @@ package sessionctx
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -46,7 +47,12 @@ func TestABodyIsOneJSONObject(t *testing.T) {
 		{"a bracket after it is too much", `{}]`, "text after"},
 		{"a name twice is refused", `{"token":"a","token":"b"}`, `"token" occurs twice`},
 		{"a name twice by an escape is refused", `{"token":"a","\u0074oken":"b"}`, `"token" occurs twice`},
+		{"a name twice among many is refused", `{` + manyFields(100) + `,"n17":0}`, `"n17" occurs twice`},
+		{"the last of a few twice is refused", `{` + manyFields(fewFields) + `,"n31":0}`, `"n31" occurs twice`},
+		{"many fields are taken", `{` + manyFields(100) + `}`, ""},
 		{"one nested too deeply is none", `{"a":` + strings.Repeat("[", 20000), "not valid JSON"},
+		{"one nested as deeply as can be is taken", `{"a":` + strings.Repeat("[", maxDepth-1) + strings.Repeat("]", maxDepth-1) + `}`, ""},
+		{"one level more is too much", `{"a":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth) + `}`, "not valid JSON"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b, err := ParseBody([]byte(tt.body))
@@ -60,6 +66,15 @@ func TestABodyIsOneJSONObject(t *testing.T) {
 			}
 		})
 	}
+}
+
+// manyFields are n fields, n0 being the first.
+func manyFields(n int) string {
+	fields := make([]string, n)
+	for i := range fields {
+		fields[i] = fmt.Sprintf(`"n%d":%d`, i, i)
+	}
+	return strings.Join(fields, ",")
 }
 
 func TestABodysErrorQuotesNoValues(t *testing.T) {
@@ -184,13 +199,17 @@ func TestAnObjectWithinABodyIsReadAsStrictly(t *testing.T) {
 
 func FuzzParseBody(f *testing.F) {
 	for _, s := range []string{`{}`, `{"a":1,"a":2}`, `{"f":"\ud800"}`, `{"f":1e999}`, `{"f":{"f":[{}]}} `, `{"f":"NaN"}`,
-		` { "\u0061\"" : [ 1 , "]" ] , "b":-1.5e3	,"c" : "\\" } `, `{"é":null,"":true}`, `{"a":1}x`, `[{}]`} {
+		` { "\u0061\"" : [ 1 , "]" ] , "b":-1.5e3	,"c" : "\\" } `, `{"é":null,"":true}`, `{"a":1}x`, `[{}]`,
+		`{"a":[-0.5E+10,1e-2,true,false,null,"\/\b\f\n\r\t",[],{}]}`, `{"a":[1.]}`, `{"a":-}`, `{"a":"\u12g4"}`, `{"a":tru}`, `{"a":1e}`, `{"a":[1,]}`, `{"a":{"b":1,}}`, "{\"a\":\"\x7f\xff\"}"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		body, err := ParseBody(b)
 		if (err == nil) != (body != nil) {
 			t.Fatal("body and error, or neither")
+		}
+		if said := err != nil && (strings.HasPrefix(err.Error(), "body is not valid JSON") || strings.HasPrefix(err.Error(), "body ends") || strings.HasPrefix(err.Error(), "body has text")); said == json.Valid(b) {
+			t.Fatalf("%q: encoding/json says valid: %v, and we %v", b, !said, err)
 		}
 		if err != nil {
 			return
@@ -203,11 +222,11 @@ func FuzzParseBody(f *testing.F) {
 			t.Fatalf("%q: fields %v, want %v", b, body, want)
 		}
 		for name, v := range want {
-			if got, ok := body[name]; !ok || string(got) != string(v) {
+			if got := body.Raw(name); string(got) != string(v) {
 				t.Fatalf("%q: field %q is %s, want %s", b, name, got, v)
 			}
 		}
-		for name := range body {
+		for name := range want {
 			body.Has(name)
 			if s := body.Text(name, 20); len(s) > 20 {
 				t.Errorf("%d bytes of text", len(s))

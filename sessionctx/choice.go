@@ -54,7 +54,8 @@ func (r *Ring) openChoice(v string, c *Campaign, now int64) *Choice {
 		// to take a refusal for a yes.
 		return &Choice{}
 	}
-	d := newDecoder(plain)
+	var d decoder
+	d.read(plain)
 	if d.byte() != stateVersion {
 		return &Choice{}
 	}

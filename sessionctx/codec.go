@@ -3,6 +3,7 @@ package sessionctx
 import (
 	"encoding/binary"
 	"errors"
+	"strings"
 )
 
 // What is sealed is a compact binary form, since it travels in every page and
@@ -76,12 +77,23 @@ func (e *encoder) assignments(as []Assignment) {
 // decoder reads what encoder wrote. After the first fault every read gives
 // zero and err stays set.
 type decoder struct {
-	b   []byte // what is left
-	all string // the whole, of which texts are parts: one allocation for all of them
+	b []byte // what is left
+	// out is the whole, with the ids' text behind it. All texts are parts of
+	// it: one allocation for all of them.
+	out strings.Builder
+	all int // the length of the whole
 	err error
 }
 
-func newDecoder(b []byte) decoder { return decoder{b: b, all: string(b)} }
+// idsAtMost is how many ids a sealed value holds.
+const idsAtMost = 3
+
+// read begins to read b, which has to stay as it is until all is read.
+func (d *decoder) read(b []byte) {
+	d.b, d.all = b, len(b)
+	d.out.Grow(len(b) + idsAtMost*idTextLen)
+	d.out.Write(b)
+}
 
 func (d *decoder) fail() {
 	d.err = errCodec
@@ -131,9 +143,9 @@ func (d *decoder) count() int {
 
 func (d *decoder) text() string {
 	n := d.count()
-	at := len(d.all) - len(d.b)
+	at := d.all - len(d.b)
 	d.b = d.b[n:]
-	return d.all[at : at+n]
+	return d.out.String()[at : at+n]
 }
 
 func (d *decoder) id() string {
@@ -148,7 +160,10 @@ func (d *decoder) id() string {
 		return ""
 	}
 	d.b = d.b[idLen:]
-	return u.String()
+	at := d.out.Len()
+	text := u.text()
+	d.out.Write(text[:])
+	return d.out.String()[at:]
 }
 
 func (d *decoder) touch() (t Touch) {

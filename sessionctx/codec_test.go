@@ -54,7 +54,8 @@ func TestTouchesOfOneMomentAreKeptApartIfTheyDiffer(t *testing.T) {
 			change(&a.Current)
 			var e encoder
 			e.attribution(&a)
-			d := newDecoder(e.b)
+			var d decoder
+			d.read(e.b)
 			if got := d.attribution(); d.err != nil || !reflect.DeepEqual(got, a) {
 				t.Errorf("got  %+v\nwant %+v", got, a)
 			}
@@ -104,14 +105,16 @@ func TestDamagedCountsMakeNoLargeAllocations(t *testing.T) {
 		"text":        func(d *decoder) { d.text() },
 	} {
 		bytes := testing.AllocsPerRun(10, func() {
-			d := newDecoder(damaged)
+			var d decoder
+			d.read(damaged)
 			read(&d)
 		})
 		if bytes > 8 {
 			t.Errorf("%s: %v allocations", name, bytes)
 		}
 	}
-	d := newDecoder(damaged)
+	var d decoder
+	d.read(damaged)
 	if as := d.assignments(); d.err == nil || len(as) > 2 {
 		t.Errorf("%d assignments were read from damage", len(as))
 	}

@@ -128,7 +128,7 @@ func parseReferenceConsent(v string) (c Choice, chosen bool) {
 	}
 	doc, err := ParseBody([]byte(v))
 	preferences := doc.Object("preferences")
-	if err != nil || !utf8.ValidString(v) || string(doc["version"]) != "1" || preferences == nil {
+	if err != nil || !utf8.ValidString(v) || string(doc.Raw("version")) != "1" || preferences == nil {
 		return Choice{}, true
 	}
 	interacted, readable := doc.yes("hasUserInteracted")
@@ -140,7 +140,7 @@ func parseReferenceConsent(v string) (c Choice, chosen bool) {
 	at, ok := 0.0, true
 	if doc.Has("timestamp") {
 		at, ok = doc.Number("timestamp")
-		ok = ok && doc["timestamp"][0] != '"'
+		ok = ok && doc.Raw("timestamp")[0] != '"'
 	}
 	if !readable || !ok {
 		return Choice{}, true
@@ -158,7 +158,7 @@ func parseReferenceConsent(v string) (c Choice, chosen bool) {
 // yes is the field as a boolean, false where it is missing. ok is false for
 // any other type.
 func (b Body) yes(name string) (yes, ok bool) {
-	switch string(b[name]) {
+	switch string(b.Raw(name)) {
 	case "true":
 		return true, true
 	case "", "null", "false":

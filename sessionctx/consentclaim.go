@@ -97,11 +97,18 @@ const maxClaimID = 64
 // MaxToken is the longest token that is looked at, in bytes.
 const MaxToken = 8192
 
-// Token is the body's field token, and whether one was given: missing, null
-// and empty are none, and anything else has to verify.
+// Token is the body's field token as it came, and whether one was given: missing,
+// null and empty are none, and anything else has to verify. What is no text or
+// too long to verify is "".
 func (b Body) Token() (token string, given bool) {
-	token = b.Text("token", MaxToken)
-	return token, token != "" || b.Has("token") && string(b["token"]) != `""`
+	v := b.Raw("token")
+	if v == nil || string(v) == "null" || string(v) == `""` {
+		return "", false
+	}
+	if v[0] == '"' && len(v) <= MaxToken {
+		token, _ = text(v)
+	}
+	return token, true
 }
 
 // readPurposes wants booleans: a yes that is text or a number is no consent.
@@ -126,7 +133,7 @@ func (c *ConsentClaim) readPurposes(b Body) error {
 		{"necessary", &c.Essential, true},
 		{"essential", &c.Essential, true},
 	} {
-		switch string(p[f.name]) {
+		switch string(p.Raw(f.name)) {
 		case "true":
 			*f.to = true
 		case "false":
@@ -147,7 +154,7 @@ func consentDays(b Body) (int, error) {
 		return DefaultConsentDays, nil
 	}
 	days, ok := b.Number("expires_in_days")
-	if !ok || b["expires_in_days"][0] == '"' || days != float64(int64(days)) || days < 1 || days > MaxConsentDays {
+	if !ok || b.Raw("expires_in_days")[0] == '"' || days != float64(int64(days)) || days < 1 || days > MaxConsentDays {
 		return 0, fmt.Errorf("expires_in_days is not a whole number of days from 1 to %d", MaxConsentDays)
 	}
 	return int(days), nil

@@ -239,7 +239,8 @@ func (r *Ring) OpenConsent(sealed []byte) (rec *ConsentRecord, ok bool) {
 	if err != nil {
 		return nil, false
 	}
-	d := newDecoder(plain)
+	var d decoder
+	d.read(plain)
 	if d.byte() != stateVersion {
 		return nil, false
 	}

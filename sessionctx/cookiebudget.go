@@ -26,8 +26,9 @@ const (
 // attributionRoom is how long the value of the attribution cookie may be,
 // beside the campaign's others that the answer sets or the browser has.
 func (s *cookieSet) attributionRoom() int {
-	room := maxCookies - len(s.names.Choice) - maxChoiceCookie - len(s.names.Attribution)
-	for _, name := range [...]string{s.names.User, s.names.Session} {
+	names := s.names()
+	room := maxCookies - len(names.Choice) - maxChoiceCookie - len(names.Attribution)
+	for _, name := range [...]string{names.User, names.Session} {
 		named := func(c Cookie) bool { return c.Name == name }
 		if i := slices.IndexFunc(s.out, named); i >= 0 {
 			room -= s.out[i].size()
@@ -74,6 +75,32 @@ func ownerOf(name string, secure bool) (o owner, ok bool) {
 		}
 	}
 	return owner{}, false
+}
+
+// referencePrefix is what the names of the reference client's cookies begin
+// with.
+const referencePrefix = "frbzz_"
+
+// IsCookieName reports whether a cookie of that name is ours, of any campaign,
+// over HTTPS or plain HTTP, or the reference client's.
+func IsCookieName(name string) bool {
+	if strings.HasPrefix(name, referencePrefix) {
+		return true
+	}
+	_, ours := ownerOf(strings.TrimPrefix(name, hostPrefix), false)
+	return ours
+}
+
+// owns reports whether a cookie of ours is one of the campaign's.
+func (c *Campaign) owns(o owner) bool {
+	switch {
+	case o.kind == sealUser || o.kind == sealChoice:
+		return o.id == c.WorkspaceID
+	case c.Environment == Preview:
+		id, preview := strings.CutSuffix(o.id, previewSuffix)
+		return preview && id == c.ID
+	}
+	return o.id == c.ID
 }
 
 // bearer opens a user, session or attribution cookie of any campaign or

@@ -42,7 +42,7 @@ func (v *Visit) goes(r *Ring, ck Cookie, names *CookieNames, secure bool) bool {
 		return true
 	}
 	refused := v.Consent.Refused()
-	if strings.HasPrefix(ck.Name, "frbzz_") {
+	if strings.HasPrefix(ck.Name, referencePrefix) {
 		switch {
 		case v.Consent.Analytics:
 			// A campaign that never sets cookies leaves alone what the

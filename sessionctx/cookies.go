@@ -17,6 +17,10 @@ type Cookie struct {
 // development, it can't be used.
 const hostPrefix = "__Host-"
 
+// previewSuffix tells the cookies of a campaign in preview from those of the
+// same in production.
+const previewSuffix = ".preview"
+
 // CookieNames are the names of a campaign's cookies on one kind of origin.
 type CookieNames struct {
 	User, Session, Attribution, Choice string
@@ -31,7 +35,7 @@ func (c *Campaign) CookieNames(secure bool) CookieNames {
 	}
 	campaign := c.ID
 	if c.Environment == Preview {
-		campaign += ".preview"
+		campaign += previewSuffix
 	}
 	return CookieNames{
 		User:        prefix + "fb_user_" + c.WorkspaceID,
@@ -68,7 +72,7 @@ type Carried struct {
 	Choice        *Choice
 	Reference     *Choice
 
-	all []Cookie // as they came, other campaigns' and other programs' too
+	all []Cookie // as they came, other campaigns' and the reference client's too
 }
 
 // UserID is whose cookies they are, "" if nothing tells.
@@ -82,7 +86,7 @@ func (c *Carried) UserID() string {
 	return ""
 }
 
-// OpenCookies reads a request's cookies, which have to stay as they are. Where
+// OpenCookies reads a request's cookies, as far as IsCookieName, which have to stay as they are. Where
 // a name occurs more than once, the first that verifies counts. The session's
 // attribution is that of the attribution cookie, if it belongs to the same
 // user.
@@ -91,30 +95,35 @@ func (r *Ring) OpenCookies(cookies []Cookie, c *Campaign, secure bool, now int64
 	if len(cookies) == 0 {
 		return got
 	}
-	names := c.CookieNames(secure)
 	var reference []string
 	for _, ck := range cookies {
-		switch ck.Name {
-		case names.User:
+		if ck.Name == ReferenceConsentCookie {
+			reference = append(reference, ck.Value)
+			continue
+		}
+		o, ours := ownerOf(ck.Name, secure)
+		if !ours || !c.owns(o) {
+			continue
+		}
+		switch o.kind {
+		case sealUser:
 			if got.User == nil {
 				got.User = r.openUser(ck.Value, c, now)
 			}
-		case names.Session:
+		case sealSession:
 			if got.Session == nil {
 				if s, err := r.openSession(sealSession, ck.Value); err == nil && s.Campaign == c.CampaignRef {
 					got.Session = s
 				}
 			}
-		case names.Attribution:
+		case sealAttribution:
 			if got.Attribution == nil {
 				got.attributionOf, got.Attribution = r.openAttribution(ck.Value, c)
 			}
-		case names.Choice:
+		case sealChoice:
 			if got.Choice == nil {
 				got.Choice = r.openChoice(ck.Value, c, now)
 			}
-		case ReferenceConsentCookie:
-			reference = append(reference, ck.Value)
 		}
 	}
 	got.Reference = ParseReferenceConsent(reference)
@@ -176,7 +185,8 @@ func (r *Ring) decodeUser(v string) (workspace string, u *UserCookie) {
 	if err != nil {
 		return "", nil
 	}
-	d := newDecoder(plain)
+	var d decoder
+	d.read(plain)
 	if d.byte() != stateVersion {
 		return "", nil
 	}
@@ -229,7 +239,8 @@ func (r *Ring) decodeAttribution(v string) (ref CampaignRef, user string, a *Att
 	if err != nil {
 		return ref, "", nil
 	}
-	d := newDecoder(plain)
+	var d decoder
+	d.read(plain)
 	if d.byte() != stateVersion {
 		return ref, "", nil
 	}
@@ -273,10 +284,9 @@ func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
 		return v.removals(r, secure)
 	}
 	now := at.UnixMilli()
-	names := v.Campaign.CookieNames(secure)
-	set := cookieSet{names: &names, carried: v.carried.all}
-	if user, age := v.userCookie(now); user != nil {
-		set.add(names.User, r.sealUser(set.buf[:0], user, v.Campaign, now), age, maxUserCookie)
+	set := cookieSet{campaign: v.Campaign, secure: secure, carried: v.carried.all}
+	if user, age, ok := v.userCookie(now); ok {
+		set.add(set.names().User, r.sealUser(set.buf[:0], &user, v.Campaign, now), age, maxUserCookie)
 	}
 	v.lineCookies(r, &set, now)
 	if len(set.out) == 0 {
@@ -287,10 +297,19 @@ func (v *Visit) Cookies(r *Ring, secure bool, at time.Time) []Cookie {
 
 // cookieSet gathers what an answer sets.
 type cookieSet struct {
-	names   *CookieNames
-	carried []Cookie // that the browser has
-	out     []Cookie
-	buf     [1024]byte
+	campaign *Campaign
+	secure   bool
+	named    CookieNames // once one is set
+	carried  []Cookie    // that the browser has
+	out      []Cookie
+	buf      [1024]byte
+}
+
+func (s *cookieSet) names() *CookieNames {
+	if s.named.User == "" {
+		s.named = s.campaign.CookieNames(s.secure)
+	}
+	return &s.named
 }
 
 func (s *cookieSet) add(name string, value []byte, age time.Duration, longest int) {
@@ -318,23 +337,23 @@ func (v *Visit) lineCookies(r *Ring, set *cookieSet, now int64) {
 	newSession := !replaced && (had == nil || had.ID != s.ID)
 	if newSession || !replaced && had.ExpiresAt != s.ExpiresAt {
 		age := time.Duration(s.ExpiresAt-now) * time.Millisecond
-		set.add(set.names.Session, r.sealSession(set.buf[:0], sealSession, s, false, maxSessionCookie, now), age, maxSessionCookie)
+		set.add(set.names().Session, r.sealSession(set.buf[:0], sealSession, s, false, maxSessionCookie, now), age, maxSessionCookie)
 	}
 	// It lasts as long as the window, and at least as long as the session.
 	ends := touches.Original.Time + c.AttributionWindow.Milliseconds()
 	if !sameLine || touches.supersedes(held) || newSession && ends < s.ExpiresAt {
 		age := time.Duration(max(ends, s.ExpiresAt)-now) * time.Millisecond
 		longest := set.attributionRoom()
-		set.add(set.names.Attribution, r.sealAttribution(set.buf[:0], s, now, longest), age, longest)
+		set.add(set.names().Attribution, r.sealAttribution(set.buf[:0], s, now, longest), age, longest)
 	}
 }
 
-// userCookie is the user cookie that the answer sets and how long it lives, or
-// nil where the browser's is as it should be.
-func (v *Visit) userCookie(now int64) (*UserCookie, time.Duration) {
+// userCookie is the user cookie that the answer sets and how long it lives. ok
+// is false where the browser's is as it should be.
+func (v *Visit) userCookie(now int64) (user UserCookie, lifetime time.Duration, ok bool) {
 	c, s := v.Campaign, &v.Session
 	lifetime, fixed := c.userCookie()
-	user := UserCookie{UserID: s.UserID, FirstAt: s.userSince(), RefreshedAt: now}
+	user = UserCookie{UserID: s.UserID, FirstAt: s.userSince(), RefreshedAt: now}
 	had := v.carried.User
 	if had != nil && had.UserID == s.UserID {
 		user.FirstAt = had.FirstAt
@@ -349,12 +368,12 @@ func (v *Visit) userCookie(now int64) (*UserCookie, time.Duration) {
 	}
 	stale := had != nil && !fixed && now-had.RefreshedAt > refreshAfter(lifetime).Milliseconds()
 	if had != nil && !stale && !drawn {
-		return nil, 0
+		return user, 0, false
 	}
 	if fixed {
 		lifetime -= time.Duration(now-user.FirstAt) * time.Millisecond
 	}
-	return &user, lifetime
+	return user, lifetime, true
 }
 
 // Bounds on the variants that a user cookie carries, in number and in bytes of

@@ -112,7 +112,8 @@ func (b Body) duration(name string) *float64 {
 	if !ok || f < 0 || f > 1e9 {
 		return nil
 	}
-	return &f
+	ms := f // most events have none: only a copy goes to the heap
+	return &ms
 }
 
 func (b Body) integer(name string, max int64) *int64 {
@@ -120,7 +121,8 @@ func (b Body) integer(name string, max int64) *int64 {
 	if !ok {
 		return nil
 	}
-	return &n
+	value := n
+	return &value
 }
 
 // append writes the client's part of the row.

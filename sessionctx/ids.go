@@ -78,7 +78,11 @@ var unhex = func() (table [256]byte) {
 }()
 
 func (u id) String() string {
-	var b [idTextLen]byte
+	b := u.text()
+	return string(b[:])
+}
+
+func (u *id) text() (b [idTextLen]byte) {
 	hex.Encode(b[0:8], u[0:4])
 	b[8] = '-'
 	hex.Encode(b[9:13], u[4:6])
@@ -88,7 +92,7 @@ func (u id) String() string {
 	hex.Encode(b[19:23], u[8:10])
 	b[23] = '-'
 	hex.Encode(b[24:36], u[10:16])
-	return string(b[:])
+	return b
 }
 
 // ms is the Unix time in ms that a session id starts with.

@@ -120,7 +120,8 @@ func (e *encoder) session(s *Session, withAttribution bool) {
 }
 
 func decodeSession(b []byte) (*Session, error) {
-	d := newDecoder(b)
+	var d decoder
+	d.read(b)
 	if d.byte() != stateVersion {
 		return nil, errCodec
 	}
