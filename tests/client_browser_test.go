@@ -442,3 +442,54 @@ func TestClientNeverBreaksThePage(t *testing.T) {
 		s.quiet(p)
 	})
 }
+
+// TestClientUnderPolicies: the runtime runs where the page's own policy allows
+// scripts by a nonce only, and leaves no nonce that a page might take for its
+// own; where the policy forbids the API, the page is what it was.
+func TestClientUnderPolicies(t *testing.T) {
+	t.Parallel()
+	s := startClient(t)
+	for _, tt := range []struct{ name, policy string }{
+		{"nonce", "script-src 'nonce-own'"},
+		{"strict-dynamic", "script-src 'nonce-own' 'strict-dynamic'; object-src 'none'"},
+		{"none", "default-src 'none'; connect-src 'self'"},
+		{"the API too", "script-src 'nonce-own'; connect-src 'none'"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			site := &clientSite{caddy: newCaddy(t), t: t, tb: s.tb, b: s.b}
+			writePage(t, site.caddy, "index.html", clientPage)
+			site.write(globals("") + "SITE {\n\theader Content-Security-Policy \"" + tt.policy + "\"\n\t" + campaignLines("cmp_1", "client on") + "\n\troot DIR/www\n\tfile_server\n}\n")
+			site.start()
+			p := site.open("/")
+			await(t, p, `window.firebuzzSession && __calls.length`)
+			if got := browser.Eval[string](p, `String([...document.querySelectorAll("script")].map(s => s.getAttribute("nonce"))) + __errors`); got != "," {
+				t.Errorf("nonces and errors: %s", got)
+			}
+		})
+	}
+}
+
+// TestClientInFrames: in another site's frame a page is a visit by what its
+// visitor does there, and the runtime says so at once.
+func TestClientInFrames(t *testing.T) {
+	t.Parallel()
+	s := startClient(t)
+	_, port, _ := strings.Cut(strings.TrimPrefix(s.site, "http://"), ":")
+	s.write(strings.Replace(mustRead(t, s.path("Caddyfile")), s.site+" {", s.site+", http://lp.localhost:"+port+" {", 1))
+	s.reload(mustRead(t, s.path("Caddyfile")))
+	outer := "http://" + freeAddr(t)
+	s.reload(mustRead(t, s.path("Caddyfile")) + outer + " {\n\theader Content-Type text/html\n\trespond \"<iframe id=f style='width: 600px; height: 400px' src='http://lp.localhost:" + port + "/'></iframe>\"\n}\n")
+	p := s.b.Page(t)
+	p.Open(outer + "/")
+	s.events("page-view")
+	if rows := s.tb.Rows("session_v1"); len(rows) > 0 {
+		t.Fatalf("a page in a frame is a visit before anything happens there: %v", rows)
+	}
+	browser.Run(p, chromedp.MouseClickXY(200, 200))
+	eventually(t, 60*time.Second, "the visit counts", func() error {
+		if n := len(s.tb.Rows("session_v1")); n != 1 {
+			return fmt.Errorf("%d sessions", n)
+		}
+		return nil
+	})
+}
