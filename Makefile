@@ -1,6 +1,6 @@
 # make run    a demo on http://localhost:8080/ ; needs Go, nothing else
 # make test   everything that is checked; installs what the tests need
-# Both work from a fresh checkout. The other targets: setup, lint, build,
+# Both work from a fresh checkout. The other targets: setup, lint, build, client,
 # bench, bench-inject, bench-outbox, chaos, fuzz.
 
 # Without three storage drivers that Caddy's modules bring and nobody uses
@@ -19,7 +19,7 @@ FUZZTIME ?= 30s
 # What is measured: make bench BENCH=Writer; make bench-inject BENCH=full
 BENCH ?= .
 
-.PHONY: run build setup test test-newest lint bench bench-inject bench-outbox chaos fuzz bin/caddy
+.PHONY: run build client setup test test-newest lint bench bench-inject bench-outbox chaos fuzz bin/caddy
 
 run: bin/caddy
 	@scripts/run.sh bin/caddy Caddyfile.example
@@ -29,6 +29,11 @@ build: bin/caddy
 bin/caddy:
 	@mkdir -p bin
 	go build -o $@ ./xcaddy
+
+# Bundles the browser runtime anew, after its sources have changed. The tests
+# check that it is what they give.
+client:
+	cd client/build && GOFLAGS=-buildvcs=false go run .
 
 setup:
 	@scripts/setup.sh

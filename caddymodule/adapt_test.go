@@ -27,8 +27,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 type golden struct {
 	name      string // of the golden file, without .json
 	caddyfile string
-	// unloadable are lines that need a file, or a later version: it is loaded
-	// without them.
+	// unloadable are lines that need a file: it is loaded without them.
 	unloadable []string
 }
 
@@ -40,7 +39,7 @@ func goldens(t *testing.T) []golden {
 		{
 			name:       "everything",
 			caddyfile:  read(t, "testdata/adapt/everything.caddyfile"),
-			unloadable: []string{"geo mmdb /path/city.mmdb", "datacenters /path/datacenters.txt", "corporate_proxies /path/proxies.txt", "client on"},
+			unloadable: []string{"geo mmdb /path/city.mmdb", "datacenters /path/datacenters.txt", "corporate_proxies /path/proxies.txt"},
 		},
 	}
 	blocks := readmeBlocks(t)

@@ -56,7 +56,7 @@ func TestConfigsShareAGeoDatabase(t *testing.T) {
 	other := filepath.Join(dir, "other.mmdb")
 	geodb.DB{Places: map[string]geodb.Record{"192.0.2.0/24": geodb.Country("JP")}}.Write(t, other)
 	for _, p := range []string{path, other} {
-		if err := tryLoadApp(t, dir, "geo mmdb "+p, "client on"); err == nil || !strings.Contains(err.Error(), "client") {
+		if err := tryLoadApp(t, dir, "geo mmdb "+p, "segment odd {\n\t\t\tmatch expression `nonsense(`\n\t\t}"); err == nil || !strings.Contains(err.Error(), "segment odd") {
 			t.Fatalf("the config was not refused: %v", err)
 		}
 	}

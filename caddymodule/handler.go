@@ -39,8 +39,8 @@ func init() {
 // `consent.analytics`, `csp_nonce`. Those that are unset are empty.
 type Handler struct {
 	Campaign
-	// Also add the browser runtime's script to the page. Default: off, the
-	// page brings its own client.
+	// Also add the browser runtime's script to pages, which reports what they
+	// do. Default: off, the page brings its own client.
 	Client bool `json:"client,omitempty"`
 
 	app      *App
@@ -68,9 +68,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	campaign, err := h.values()
 	if err != nil {
 		return fmt.Errorf("campaign %s: %w", h.Campaign.Campaign, err)
-	}
-	if h.Client {
-		return fmt.Errorf("campaign %s: client on: this version has no browser runtime to add; leave the line out, the page brings its own client", campaign.ID)
 	}
 	h.campaign = campaign
 	longestSession.raise(int64(campaign.SessionDuration))

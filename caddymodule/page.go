@@ -214,16 +214,14 @@ func (h *Handler) resolveLandingPage(r *http.Request, s *sessionctx.Session) (ch
 // serveLoader gives the page the one constant script that fetches the context;
 // the page stays as cacheable as it was.
 func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, original *url.URL, next caddyhttp.Handler) error {
-	query := h.loaderQuery()
+	query, runtime := h.loaderQuery(), h.runtimeURL()
 	return h.throughInjector(w, r, next, inject.Options{
 		Cacheable: true,
 		Script: func(dst []byte, nonce string) []byte {
+			// The nonce is the page's own, which its policy asks for.
+			dst = sessionctx.AppendRuntime(dst, runtime, nonce)
 			dst = append(dst, `<script data-session-context=""`...)
-			if nonce != "" { // the page's own, which its policy asks for
-				dst = append(dst, ` nonce="`...)
-				dst = append(dst, nonce...)
-				dst = append(dst, '"')
-			}
+			dst = sessionctx.AppendNonce(dst, nonce)
 			dst = append(dst, ` src="`...)
 			dst = append(dst, h.apiPath...)
 			dst = append(dst, `/session/context.js`...)
@@ -259,6 +257,7 @@ func (p *pageAnswer) script(dst []byte, nonce string) []byte {
 		Token:      v.ring.SealToken(&v.visit.Session, v.now.UnixMilli()),
 		APIBaseURL: h.baseURL(&v.facts),
 		Now:        v.now,
+		Runtime:    h.runtimeURL(),
 	}
 	return doc.AppendScript(dst, h.variable, nonce)
 }

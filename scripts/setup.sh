@@ -50,18 +50,24 @@ bench)
 	;;
 esac
 
-# The parser, as its lock file says. npm notes in node_modules what it installed.
-parser() (
+# What the lock files say: the parser, and what checks the client's types. npm
+# notes in node_modules what it installed.
+packages_of_npm() {
+	local directory
 	[ "$what" = tests ] || return 0
-	cd "$(dirname "$0")/../tests/parse5"
-	if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
-		echo "setup: npm ci in tests/parse5"
-		npm ci --no-audit --no-fund
-	fi
-)
+	for directory in tests/parse5 client; do
+		(
+			cd "$(dirname "$0")/../$directory"
+			if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+				echo "setup: npm ci in $directory"
+				npm ci --no-audit --no-fund
+			fi
+		)
+	done
+}
 
 if [ "${#missing[@]}" -eq 0 ]; then
-	parser
+	packages_of_npm
 	exit 0
 fi
 
@@ -81,4 +87,4 @@ fi
 echo "setup: installing ${packages[*]}"
 "${root[@]+"${root[@]}"}" apt-get update -q
 "${root[@]+"${root[@]}"}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
-parser
+packages_of_npm

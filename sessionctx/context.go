@@ -15,6 +15,9 @@ type Document struct {
 	// APIBaseURL is scheme://host[:port]; clients append /client-api/v1/….
 	APIBaseURL string
 	Now        time.Time
+	// Runtime is the browser runtime's URL, to stand in an attribute as it is;
+	// "" leaves it out.
+	Runtime string
 }
 
 // Append appends the document as JSON: pure ASCII and safe inside a script
@@ -168,22 +171,47 @@ func (o *object) touch(t *Touch) {
 	o.close()
 }
 
-// AppendScript appends the script element that gives the page its context.
-// It is well-formed XML too. variable names the global; nonce may be empty.
+// AppendScript appends the script element that gives the page its context, and
+// before it the runtime's. They are well-formed XML too. variable names the global; nonce may be empty.
 func (d *Document) AppendScript(dst []byte, variable, nonce string) []byte {
+	dst = AppendRuntime(dst, d.Runtime, nonce)
 	dst = append(dst, `<script data-session-context=""`...)
-	if nonce != "" {
-		dst = append(dst, ` nonce="`...)
-		dst = append(dst, nonce...)
-		dst = append(dst, '"')
-	}
+	dst = AppendNonce(dst, nonce)
 	dst = append(dst, '>')
 	if nonce != "" {
-		// A page that copies the first nonce it finds has to find its own.
+		// A page that copies the first nonce it finds has to find its own. That
+		// of the runtime has been looked at when its script began to load.
 		dst = append(dst, `document.currentScript.removeAttribute("nonce");`...)
+		if d.Runtime != "" {
+			dst = append(dst, `document.currentScript.previousSibling.removeAttribute("nonce");`...)
+		}
 	}
 	dst = d.AppendStatement(dst, variable)
 	return append(dst, "</script>"...)
+}
+
+// AppendNonce appends a nonce's attribute, if there is one.
+func AppendNonce(dst []byte, nonce string) []byte {
+	if nonce == "" {
+		return dst
+	}
+	dst = append(dst, ` nonce="`...)
+	dst = append(dst, nonce...)
+	return append(dst, '"')
+}
+
+// AppendRuntime appends the script element of the browser runtime, if there is
+// a URL. It waits for nothing and nothing waits for it; browsers without modules
+// don't look at it. It stands before the context's, which takes its nonce away.
+func AppendRuntime(dst []byte, url, nonce string) []byte {
+	if url == "" {
+		return dst
+	}
+	dst = append(dst, `<script data-session-context="" type="module" async=""`...)
+	dst = AppendNonce(dst, nonce)
+	dst = append(dst, ` src="`...)
+	dst = append(dst, url...)
+	return append(dst, `"></script>`...)
 }
 
 // AppendStatement appends the JavaScript that sets the global and says so.

@@ -179,7 +179,7 @@ func TestTheGeoDatabaseChangesUnderRequests(t *testing.T) {
 		c.reload(site())
 	}
 	becomes("after reloads beside a file cut short", "JP")
-	c.write(site("client on")) // which is refused when the site is made
+	c.write(site("segment odd {\n\t\tmatch expression `nonsense(`\n\t}")) // which is refused when the site is made
 	if out, err := c.command("reload", "--config", c.path("Caddyfile"), "--adapter", "caddyfile", "--address", c.admin, "--force").CombinedOutput(); err == nil {
 		t.Fatalf("the reload was not refused: %s", out)
 	}

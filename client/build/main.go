@@ -1,0 +1,99 @@
+// Command build bundles the browser runtime by esbuild:
+//
+//	build            writes dist/runtime.js
+//	build check      says whether dist/runtime.js is what the sources give
+//	build tests DIR  bundles test/*.test.ts for Node.js into DIR
+//
+// It is a module of its own, so that who builds Caddy needs no esbuild.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/evanw/esbuild/pkg/api"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "build:", err)
+		os.Exit(1)
+	}
+}
+
+// client is the directory that this one is in.
+const client = ".."
+
+func run(args []string) error {
+	what := ""
+	if len(args) > 0 {
+		what = args[0]
+	}
+	output := filepath.Join(client, "dist", "runtime.js")
+	switch {
+	case what == "" || what == "check" && len(args) == 1:
+		code, err := bundle()
+		if err != nil {
+			return err
+		}
+		if what == "" {
+			return os.WriteFile(output, code, 0o644)
+		}
+		committed, err := os.ReadFile(output)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(code, committed) {
+			return fmt.Errorf("%s is not what the sources give: run `go run .` in client/build", output)
+		}
+		return nil
+	case what == "tests" && len(args) == 2:
+		return tests(args[1])
+	}
+	return fmt.Errorf("unknown arguments %q: give none, `check`, or `tests <directory>`", args)
+}
+
+// bundle gives the runtime as one module, in the language of Safari 15.
+func bundle() ([]byte, error) {
+	res := api.Build(api.BuildOptions{
+		EntryPoints:       []string{filepath.Join(client, "src", "runtime.ts")},
+		Bundle:            true,
+		MinifyWhitespace:  true,
+		MinifyIdentifiers: true,
+		MinifySyntax:      true,
+		Format:            api.FormatESModule,
+		Target:            api.ES2021,
+		Engines:           []api.Engine{{Name: api.EngineSafari, Version: "15"}},
+		LegalComments:     api.LegalCommentsNone,
+		LogLevel:          api.LogLevelWarning,
+	})
+	if len(res.Errors) > 0 {
+		return nil, errors.New("the runtime has errors")
+	}
+	return res.OutputFiles[0].Contents, nil
+}
+
+// tests bundles each test by itself; Node.js runs what it gives.
+func tests(dir string) error {
+	entries, err := filepath.Glob(filepath.Join(client, "test", "*.test.ts"))
+	if err != nil {
+		return err
+	}
+	res := api.Build(api.BuildOptions{
+		EntryPoints:  entries,
+		Bundle:       true,
+		Format:       api.FormatESModule,
+		Platform:     api.PlatformNode,
+		OutExtension: map[string]string{".js": ".mjs"},
+		Outdir:       dir,
+		Write:        true,
+		LogLevel:     api.LogLevelWarning,
+	})
+	if len(res.Errors) > 0 {
+		return errors.New("the tests have errors")
+	}
+	return nil
+}

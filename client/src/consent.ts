@@ -1,0 +1,92 @@
+import { call } from "./transport.ts";
+import { debug, guard } from "./guard.ts";
+import { updateGoogle } from "./googleConsent.ts";
+import { encode } from "./json.ts";
+import { clear } from "./queue.ts";
+import { context } from "./session.ts";
+
+/** First wait between two tries to tell a decision, and the one that is too long, in ms; each is twice the last. */
+const firstWait = 1000;
+const lastWait = 64_000;
+
+/** What a visitor may agree to. */
+export interface Purposes {
+	analytics: boolean;
+	marketing: boolean;
+	functional: boolean;
+}
+
+/** Where the visitor decided (`banner`, say), and which text he saw. */
+export interface ConsentDetails {
+	source?: string;
+	policyVersion?: string;
+}
+
+let told = Promise.resolve(true);
+let decisions = 0;
+let reference = referencePurposes();
+
+/** Whether anything may be kept in the browser. A signal weighs as much as it does for the server: less than a choice. */
+export function mayStore(): boolean {
+	const { analytics, required, source } = context.consent;
+	return analytics && (source === "choice" || !required || !(navigator as { globalPrivacyControl?: boolean }).globalPrivacyControl);
+}
+
+/**
+ * Tells what the visitor agreed to; consent tools call it with each change, and
+ * may with each page: what is known already is not told again. The server sets
+ * or removes cookies in its answer; the session stays the same. Resolves with
+ * whether it has recorded that.
+ */
+export async function onConsentChange(preferences: Partial<Purposes>, details: ConsentDetails = {}): Promise<boolean> {
+	const purposes = readPurposes(preferences);
+	const { consent } = context;
+	if (consent.source === "choice" && same(readPurposes(consent), purposes)) return true;
+	const decision = ++decisions;
+	decide(purposes, "choice");
+	// One after the other, as they were made.
+	return (told = told.then(() => record(purposes, details, decision)));
+}
+
+/** Follows the reference consent manager, which records by itself. */
+export function followReference(): void {
+	const now = referencePurposes();
+	if (now && !same(now, reference)) decide((reference = now), "frbzz_consent");
+}
+
+function decide(purposes: Purposes, source: string): void {
+	Object.assign(context.consent, purposes, { source });
+	if (!purposes.analytics) clear();
+	guard(updateGoogle)(purposes);
+}
+
+/** Tells a decision, until the server has it or there is a newer one. */
+async function record(purposes: Purposes, { source, policyVersion }: ConsentDetails, decision: number): Promise<boolean> {
+	for (let wait = firstWait; decision === decisions && wait < lastWait; wait *= 2) {
+		const { status, body } = await call("consent/record", encode({ token: context.session.token, purposes, source, policy_version: policyVersion }));
+		if (status === 200) return true;
+		debug(body);
+		await new Promise((resolve) => setTimeout(resolve, wait));
+	}
+	return false;
+}
+
+/** What is not a yes is a no. */
+function readPurposes(p: Partial<Purposes>): Purposes {
+	return { analytics: p.analytics === true, marketing: p.marketing === true, functional: p.functional === true };
+}
+
+function same(a: Purposes, b?: Purposes): boolean {
+	return encode(a) === encode(b);
+}
+
+/** What the manager's cookie says, once its visitor has decided. */
+function referencePurposes(): Purposes | undefined {
+	try {
+		const value = JSON.parse(decodeURIComponent(/(?:^|; )frbzz_consent=([^;]*)/.exec(document.cookie)![1]!));
+		if (value.hasUserInteracted) return readPurposes(value.preferences);
+	} catch {
+		// There is none, or nobody can read it.
+	}
+	return;
+}

@@ -1,0 +1,52 @@
+import { clock } from "./pageTime.ts";
+import { context } from "./session.ts";
+
+/** What the API said. */
+export interface Answer {
+	/** 0 is no answer. */
+	status: number;
+	/** ms that the server wants us to wait. */
+	wait: number;
+	// JSON of a server that may be of another version: each use looks for itself.
+	body?: any;
+}
+
+/** Longest wait for an answer, in ms. */
+const patience = 10_000;
+
+/** How far our clock may be from the server's, which answers tell to the second and a little late; in ms. */
+const tolerance = 2000;
+
+/**
+ * One call of the API. The body goes as text/plain, which needs no preflight. A
+ * page that is left gets no second chance: what fetch doesn't take then is a
+ * beacon's.
+ */
+export async function call(route: string, body: string, leaving?: boolean): Promise<Answer> {
+	const url = `${context.apiBaseUrl}/client-api/v1/${route}`;
+	const answer: Answer = { status: 0, wait: 0 };
+	const beacon = () => leaving && navigator.sendBeacon?.(url, body) && (answer.status = 202);
+	const abort = new AbortController();
+	const timer = setTimeout(() => abort.abort(), patience);
+	try {
+		// Without keepalive a fetch ends with the page.
+		if (!("keepalive" in Request.prototype) && beacon()) return answer;
+		const response = await fetch(url, { method: "POST", body, keepalive: true, credentials: "same-origin", signal: abort.signal });
+		const { headers, status } = response;
+		answer.wait = 1000 * Number(headers.get("Retry-After")) || 0;
+		const time = Date.parse(headers.get("Date")!) + tolerance / 4;
+		if (Math.abs(clock.now() - time) > tolerance) clock.set(time);
+		const text = await response.text();
+		answer.status = status;
+		answer.body = JSON.parse(text);
+	} catch {
+		// 429 and 503 have empty bodies. A success without JSON is a login page's,
+		// or a proxy's.
+		if (answer.status < 400) {
+			answer.status = 0;
+			beacon();
+		}
+	}
+	clearTimeout(timer);
+	return answer;
+}
