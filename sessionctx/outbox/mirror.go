@@ -47,6 +47,7 @@ const (
 // mirrors is the outbox's share in this. Under Outbox.mu.
 type mirrors struct {
 	list    []*mirror // as configured
+	parting []*mirror // named no more, and owed what came while they were
 	leaving []*mirror // to be closed
 	feeding bool      // one of the list gets new rows
 	running bool      // the feeder
@@ -63,6 +64,8 @@ type mirror struct {
 	changed bool    // its sink, since the feeder looked
 	resized bool    // its share of the disk
 	box     *Outbox // nil until it is open
+	// sealed is closed when all that a parting mirror is owed has been sealed.
+	sealed <-chan struct{}
 
 	// The feeder's own, after SetMirrors made it.
 	// marks are, by datasource, up to where segments were handed over: those of
@@ -94,8 +97,8 @@ func (o *Outbox) SetMirrors(list []Mirror) error {
 	if o.closed {
 		return ErrClosed
 	}
-	old := o.mirrors.list
-	o.mirrors.list, o.mirrors.feeding = nil, false
+	old := append(o.mirrors.list, o.mirrors.parting...)
+	o.mirrors.list, o.mirrors.parting, o.mirrors.feeding = nil, nil, false
 	fresh := false
 	for _, want := range list {
 		if want.Observer == nil {
@@ -118,11 +121,13 @@ func (o *Outbox) SetMirrors(list []Mirror) error {
 			}
 			fresh = fresh || !want.DrainOnly
 		}
-		m.Mirror, m.changed = want, true
+		m.Mirror, m.changed, m.sealed = want, true, nil
 		o.mirrors.list = append(o.mirrors.list, m)
 		o.mirrors.feeding = o.mirrors.feeding || !want.DrainOnly
 	}
-	o.mirrors.leaving = append(o.mirrors.leaving, old...)
+	for _, m := range old {
+		o.part(m)
+	}
 	if fresh {
 		// Those on their way too: they may come back.
 		for _, q := range o.queues {
@@ -137,6 +142,20 @@ func (o *Outbox) SetMirrors(list []Mirror) error {
 	}
 	signal(o.mirrors.wake)
 	return nil
+}
+
+// part lets a mirror go, under the lock: once it has what was acknowledged while
+// it was named, some of which may be in open segments.
+func (o *Outbox) part(m *mirror) {
+	if m.DrainOnly {
+		o.mirrors.leaving = append(o.mirrors.leaving, m)
+		return
+	}
+	if m.sealed == nil {
+		m.sealed = o.sealSoon()
+	}
+	o.mirrors.parting = append(o.mirrors.parting, m)
+	o.mirrors.feeding = true
 }
 
 func validMirrorName(s string) bool {

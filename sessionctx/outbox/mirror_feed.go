@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,8 +19,8 @@ func (o *Outbox) feeder() {
 	var closing sync.WaitGroup
 	defer func() {
 		o.mu.Lock()
-		all := append(o.mirrors.list, o.mirrors.leaving...)
-		o.mirrors.list, o.mirrors.leaving, o.mirrors.feeding = nil, nil, false
+		all := slices.Concat(o.mirrors.list, o.mirrors.parting, o.mirrors.leaving)
+		o.mirrors.list, o.mirrors.parting, o.mirrors.leaving, o.mirrors.feeding = nil, nil, nil, false
 		o.mu.Unlock()
 		for _, m := range all {
 			closing.Go(func() { o.closeMirror(m) })
@@ -49,7 +50,15 @@ func (o *Outbox) feed(closing *sync.WaitGroup) (done bool) {
 	o.mu.Lock()
 	leaving := o.mirrors.leaving
 	o.mirrors.leaving = nil
-	list := append([]*mirror(nil), o.mirrors.list...)
+	list := slices.Concat(o.mirrors.list, o.mirrors.parting)
+	parted := map[*mirror]<-chan struct{}{} // if this pass gives them all that there is
+	for _, m := range o.mirrors.parting {
+		select {
+		case <-m.sealed:
+			parted[m] = m.sealed
+		default:
+		}
+	}
 	o.mu.Unlock()
 	for _, m := range leaving {
 		closing.Go(func() { o.closeMirror(m) })
@@ -75,7 +84,30 @@ func (o *Outbox) feed(closing *sync.WaitGroup) (done bool) {
 			o.saveMarks(m)
 		}
 	}
-	return done
+	if done {
+		o.letGo(parted)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return done && len(o.mirrors.parting)+len(o.mirrors.leaving) == 0
+}
+
+// letGo has parting mirrors closed that are owed nothing, unless they were named
+// again meanwhile.
+func (o *Outbox) letGo(parted map[*mirror]<-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mirrors.parting = slices.DeleteFunc(o.mirrors.parting, func(m *mirror) bool {
+		gone := parted[m] != nil && parted[m] == m.sealed
+		if gone {
+			o.mirrors.leaving = append(o.mirrors.leaving, m)
+		}
+		return gone
+	})
+	o.mirrors.feeding = len(o.mirrors.parting) > 0 || slices.ContainsFunc(o.mirrors.list, func(m *mirror) bool { return !m.DrainOnly })
+	if len(o.mirrors.leaving) > 0 {
+		signal(o.mirrors.wake)
+	}
 }
 
 // keepOpen opens a mirror that isn't, and makes one that is work as configured.

@@ -397,21 +397,27 @@ func (o *Outbox) Flush(ctx context.Context) error {
 		o.mu.Unlock()
 		return ErrClosed
 	}
-	if o.group == nil {
-		o.group = &group{done: make(chan struct{})}
-	}
-	g := o.group
-	g.seal = true
-	g.waiters++
-	signal(o.wake)
+	sealed := o.sealSoon()
 	o.mu.Unlock()
 	o.hurry()
 	select {
-	case <-g.done:
+	case <-sealed:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for the outbox to commit: %w", ctx.Err())
 	}
+}
+
+// sealSoon has what was added committed and every open segment sealed, and
+// returns what is closed then. Under the lock.
+func (o *Outbox) sealSoon() <-chan struct{} {
+	if o.group == nil {
+		o.group = &group{done: make(chan struct{})}
+	}
+	o.group.seal = true
+	o.group.waiters++
+	signal(o.wake)
+	return o.group.done
 }
 
 // Close commits what was added, waits CloseGrace at most for requests in
