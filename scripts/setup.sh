@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the tests need and Go does not bring: a C compiler (the race
 # detector's), Redis, nginx, PHP's FastCGI server, a browser, and Node.js with
-# the HTML parser that judges pages; or, with the argument bench, what the
-# benchmarks need. Installs nothing when all is there.
+# the HTML parser that judges pages and the ClickHouse that Tinybird's endpoints
+# are computed on (a library of 570 MB, for Linux on x86-64 with glibc only); or,
+# with the argument bench, what the benchmarks need. Installs nothing when all is
+# there.
 set -euo pipefail
 what=${1:-tests}
 
@@ -50,18 +52,24 @@ bench)
 	;;
 esac
 
-# The parser, as its lock file says. npm notes in node_modules what it installed.
-parser() (
+# The parser and the ClickHouse, as their lock files say, hashes included. npm
+# notes in node_modules what it installed.
+modules() {
 	[ "$what" = tests ] || return 0
-	cd "$(dirname "$0")/../tests/parse5"
-	if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
-		echo "setup: npm ci in tests/parse5"
-		npm ci --no-audit --no-fund
-	fi
-)
+	local name
+	for name in parse5 engine; do
+		(
+			cd "$(dirname "$0")/../tests/$name"
+			if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+				echo "setup: npm ci in tests/$name"
+				npm ci --no-audit --no-fund
+			fi
+		)
+	done
+}
 
 if [ "${#missing[@]}" -eq 0 ]; then
-	parser
+	modules
 	exit 0
 fi
 
@@ -81,4 +89,4 @@ fi
 echo "setup: installing ${packages[*]}"
 "${root[@]+"${root[@]}"}" apt-get update -q
 "${root[@]+"${root[@]}"}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
-parser
+modules
