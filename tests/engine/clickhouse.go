@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 
 	"github.com/chdb-io/chdb-go/chdb"
 
@@ -22,8 +21,12 @@ type ClickHouse struct {
 	database string
 }
 
-// databases numbers them, as each needs a name of its own.
-var databases atomic.Int64
+var (
+	// databases numbers them, as each needs a name of its own.
+	databases int
+	// using is the database that the process's session is in.
+	using string
+)
 
 // Open makes a database in the process's ClickHouse and in it the tables of all
 // datasources. dir is where the first Open puts the data; later ones share it.
@@ -36,13 +39,13 @@ func Open(dir string) (*ClickHouse, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening ClickHouse in %s: %w", dir, err)
 	}
-	c := &ClickHouse{session: session, set: set, database: fmt.Sprintf("project_%d", databases.Add(1))}
-	if err := c.exec("CREATE DATABASE " + c.database + " ENGINE = Atomic"); err != nil {
+	databases++
+	c := &ClickHouse{session: session, set: set, database: fmt.Sprintf("project_%d", databases)}
+	using = c.database // so that the first statement, which makes it, can run
+	if err := c.exec("CREATE DATABASE " + c.database); err != nil {
 		return nil, err
 	}
-	if err := c.exec("USE " + c.database); err != nil {
-		return nil, err
-	}
+	using = ""
 	for _, name := range set.Names() {
 		ds, _ := set.Datasource(name)
 		if err := c.exec(createTable(ds)); err != nil {
@@ -148,8 +151,15 @@ func (c *ClickHouse) exec(sql string) error {
 	return err
 }
 
-// query returns the result as lines of JSON.
+// query runs a statement on this database, which the session may have left for
+// another one, and returns the result as lines of JSON.
 func (c *ClickHouse) query(sql string) (string, error) {
+	if using != c.database {
+		using = c.database
+		if _, err := c.query("USE " + c.database); err != nil {
+			return "", err
+		}
+	}
 	result, err := c.session.Query(sql, "JSONEachRow")
 	if err != nil {
 		return "", fmt.Errorf("%w, of the query:\n%s", err, brief(sql))
