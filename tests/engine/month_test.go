@@ -35,14 +35,19 @@ func load(seed uint64) (*ClickHouse, error) {
 	return c, nil
 }
 
-// asked calls f with each question about each load of the month.
+// asked calls f with each question about the first load of the month, and with
+// the first ones about the other, from which no figure may differ.
 func asked(t *testing.T, f func(t *testing.T, c *ClickHouse, q question)) {
 	for i, load := range loads {
 		c, err := load()
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range questionNames {
+		names := questionNames
+		if i > 0 {
+			names = names[:3]
+		}
+		for _, name := range names {
 			t.Run(fmt.Sprintf("load %d, %s", i+1, name), func(t *testing.T) {
 				f(t, c, questions()[name])
 			})

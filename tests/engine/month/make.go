@@ -139,7 +139,7 @@ func (m *maker) touch() Touch {
 func (m *maker) visit(tenant Tenant, person *Person, at time.Time) {
 	v := &Visit{Tenant: tenant, Person: person}
 	first := &Session{
-		Visit: v, ID: m.id("session"), User: person.User, At: at, Touch: m.touch(), FirstSource: "server",
+		Visit: v, ID: m.id("session"), User: person.User, City: person.City, At: at, Touch: m.touch(), FirstSource: "server",
 		LandingPage: pick(m, "lp_1", "lp_1", "lp_2", ""),
 		Segment:     map[string]string{"mobile": "mobile", "desktop": "everyone", "tablet": "everyone"}[person.Device],
 	}
@@ -172,6 +172,9 @@ func (m *maker) visit(tenant Tenant, person *Person, at time.Time) {
 			next := *first
 			next.ID, next.Renewal, next.Events = m.id("session"), n+1, nil
 			next.At = at.Add(time.Duration(n+1) * session)
+			if m.chance(0.5) {
+				next.City = "On the train"
+			}
 			if person.Cookieless {
 				next.VisitorDay = fmt.Sprintf("day_%s_%s", person.User, next.At.Format("0102"))
 			}

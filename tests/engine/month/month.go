@@ -74,6 +74,7 @@ type Session struct {
 	Visit      *Visit
 	ID, User   string
 	VisitorDay string // empty for visitors with cookies
+	City       string
 	At         time.Time
 	Renewal    int
 	Returning  bool

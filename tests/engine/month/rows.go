@@ -14,13 +14,16 @@ type Batch struct {
 
 // Batches are the rows of a month as they may reach Tinybird: in any order, one
 // batch in eight twice, one event in thirty once more with a later time, its
-// row id kept. The seed decides which; the truth is the same for all seeds.
+// row id kept, some sessions as two nodes saw them. The seed decides which; the truth is the same for all seeds.
 func (t *Truth) Batches(seed uint64) []Batch {
 	r := rand.New(rand.NewPCG(seed, 2))
 	var sessions, events [][]byte
 	for _, v := range t.Visits {
 		for _, s := range v.Rows() {
 			sessions = append(sessions, encode(s.row()))
+			if p := v.Person; !p.VerifiedBot && p.BotScore > 0 && p.BotScore < 99 {
+				sessions = append(sessions, encode(s.seenBetter()))
+			}
 		}
 		for _, e := range v.Events() {
 			events = append(events, encode(e.row(e.At, e.Sequence)))
@@ -87,7 +90,7 @@ func (s *Session) row() map[string]any {
 		"ab_test_id": null(s.Test), "ab_test_variant_id": null(s.Variant),
 		"utm_source": null(s.Touch.Source), "utm_medium": null(s.Touch.Medium), "utm_campaign": null(s.Touch.Campaign),
 		"utm_term": nil, "utm_content": nil, "ref": null(s.Touch.Ref), "source": null(s.Touch.Own),
-		"country": p.Country, "city": p.City, "region": "Unknown", "region_code": nil, "continent": p.Continent,
+		"country": p.Country, "city": s.City, "region": "Unknown", "region_code": nil, "continent": p.Continent,
 		"timezone": null(p.Zone), "is_eu_country": flag(p.Continent == "EU"),
 		"device_type": p.Device, "device_os": p.OS, "browser": p.Browser, "browser_version": nil,
 		"is_mobile": flag(p.Device == "mobile"), "connection_type": "unknown",
@@ -107,6 +110,15 @@ func (s *Session) row() map[string]any {
 		row[name] = nil
 	}
 	s.Visit.Tenant.row(row)
+	return row
+}
+
+// seenBetter is the same session's row as another node made it, to which the
+// browser showed itself more like a person's and somewhere else. The worse score
+// is the one that counts.
+func (s *Session) seenBetter() map[string]any {
+	row := s.row()
+	row["bot_score"], row["city"] = 99, "Elsewhere"
 	return row
 }
 
