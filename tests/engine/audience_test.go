@@ -77,7 +77,10 @@ func (b breakdown) groups(visits []visit, figures ...func(group) int) []group {
 		if !ok {
 			continue
 		}
-		name := fmt.Sprintf("%04v", key)
+		name := fmt.Sprint(key...)
+		if n, ok := key[0].(int); ok {
+			name = fmt.Sprintf("%02d", n) // numbers in their own order
+		}
 		if byKey[name] == nil {
 			byKey[name] = &group{key: key}
 		}

@@ -185,7 +185,9 @@ func (c *compiler) pipe(pipe *Pipe) (string, error) {
 			case known[table]:
 				table = name(table)
 			case isPipe:
-				if table, failed = c.pipe(other); failed != nil {
+				var err error
+				if table, err = c.pipe(other); err != nil {
+					failed = err
 					return match
 				}
 			}
