@@ -1,7 +1,7 @@
 # make run    a demo on http://localhost:8080/ ; needs Go, nothing else
 # make test   everything that is checked; installs what the tests need
 # Both work from a fresh checkout. The other targets: setup, lint, build, client,
-# bench, bench-inject, bench-outbox, chaos, fuzz.
+# test-engine, bench, bench-inject, bench-outbox, chaos, fuzz.
 
 # Without three storage drivers that Caddy's modules bring and nobody uses
 # here, the binary is smaller and builds faster. Caddy works the same.
@@ -19,7 +19,7 @@ FUZZTIME ?= 30s
 # What is measured: make bench BENCH=Writer; make bench-inject BENCH=full
 BENCH ?= .
 
-.PHONY: run build client setup test test-newest lint bench bench-inject bench-outbox chaos fuzz bin/caddy
+.PHONY: run build client setup test test-newest test-engine lint bench bench-inject bench-outbox chaos fuzz bin/caddy
 
 run: bin/caddy
 	@scripts/run.sh bin/caddy Caddyfile.example
@@ -47,6 +47,7 @@ test: setup
 	echo "go test -race ./..."; \
 	XDG_DATA_HOME="$(CURDIR)/.cache/test-data" go test -race -count=1 -timeout 30m ./... || failed=1; \
 	$(MAKE) --no-print-directory test-newest || failed=1; \
+	$(MAKE) --no-print-directory test-engine || failed=1; \
 	exit $$failed
 
 # What touches Caddy, on the newest Caddy.
@@ -58,8 +59,16 @@ test-newest:
 	@XDG_DATA_HOME="$(CURDIR)/.cache/test-data" GOFLAGS="$(GOFLAGS) -modfile=$(CURDIR)/.cache/newest.mod -mod=mod" \
 		go test -count=1 -timeout 30m ./caddymodule ./tests
 
+# The Tinybird project on a ClickHouse: a module of its own, so that the library
+# is in nobody's Caddy. chdb-go panics at once where the library is missing.
+test-engine:
+	@echo "go test ./..., in tests/engine"
+	@cd tests/engine && CHDB_LIB_PATH="$$PWD/node_modules/@chdb/lib-linux-x64-gnu/libchdb.so" \
+		go test -count=1 -timeout 10m ./...
+
 lint: bin/caddy
 	go vet ./...
+	cd tests/engine && go vet ./... && go run $(STATICCHECK) ./...
 	go run $(STATICCHECK) ./...
 	@echo "gofmt -l"; unformatted=$$(gofmt -l .); \
 	test -z "$$unformatted" || { echo "gofmt -w would change:"; echo "$$unformatted"; exit 1; }

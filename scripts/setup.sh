@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the tests need and Go does not bring: a C compiler (the race
 # detector's), Redis, nginx, PHP's FastCGI server, a browser, and Node.js with
-# the HTML parser that judges pages; or, with the argument bench, what the
-# benchmarks need. Installs nothing when all is there.
+# the HTML parser that judges pages and the ClickHouse that Tinybird's endpoints
+# are computed on (a library of 570 MB, for Linux on x86-64 with glibc only); or,
+# with the argument bench, what the benchmarks need. Installs nothing when all is
+# there.
 set -euo pipefail
 what=${1:-tests}
 
@@ -50,12 +52,12 @@ bench)
 	;;
 esac
 
-# What the lock files say: the parser, and what checks the client's types. npm
-# notes in node_modules what it installed.
+# What the lock files say: the parser, the ClickHouse, and what
+# checks the client's types. npm notes in node_modules what it installed.
 packages_of_npm() {
 	local directory
 	[ "$what" = tests ] || return 0
-	for directory in tests/parse5 client; do
+	for directory in tests/parse5 tests/engine client; do
 		(
 			cd "$(dirname "$0")/../$directory"
 			if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
