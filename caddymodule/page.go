@@ -16,6 +16,7 @@ import (
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/inject"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
 )
 
 // debugHeader says, with `debug`, why a page was or wasn't injected.
@@ -215,8 +216,11 @@ func (h *Handler) resolveLandingPage(r *http.Request, s *sessionctx.Session) (ch
 // the page stays as cacheable as it was.
 func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, original *url.URL, next caddyhttp.Handler) error {
 	query := h.loaderQuery()
+	scheme, host := visitor.Origin(r, byTrustedProxy(varsOf(r)))
 	return h.throughInjector(w, r, next, inject.Options{
 		Cacheable: true,
+		Scheme:    scheme,
+		Host:      host,
 		Script: func(dst []byte, nonce string) []byte {
 			dst = append(dst, `<script data-session-context=""`...)
 			if nonce != "" { // the page's own, which its policy asks for
