@@ -39,7 +39,7 @@ const (
 // it, if it is a page.
 func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, original *url.URL, next caddyhttp.Handler) error {
 	if !inject.PageRequest(r, original.Path) || r.Header.Get(includeHeader) != "" {
-		return h.untouched(w, r, next, reasonNotPage)
+		return h.untouched(h.asFetched(w, r), r, next, reasonNotPage)
 	}
 	if h.Inject == "loader" {
 		return h.serveLoader(w, r, original, next)
