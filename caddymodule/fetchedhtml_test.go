@@ -23,7 +23,7 @@ func TestOnlyHTMLForNoPageVaries(t *testing.T) {
 		{"pages get no context", "GET", "empty", "text/html", "", "", "off"},
 	} {
 		for how, answer := range map[string]func(http.ResponseWriter){
-			"WriteHeader": func(w http.ResponseWriter) { w.WriteHeader(http.StatusEarlyHints); w.WriteHeader(http.StatusOK) },
+			"WriteHeader": func(w http.ResponseWriter) { w.WriteHeader(http.StatusOK) },
 			"Write":       func(w http.ResponseWriter) { w.Write([]byte("x")) },
 			"Flush":       func(w http.ResponseWriter) { http.NewResponseController(w).Flush() },
 		} {
