@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -108,28 +109,20 @@ func (u *bots) run(ctx context.Context, log *zap.Logger) {
 		}()
 		defer func() { <-ended }()
 	}
-	if len(u.ranges) == 0 {
-		<-ctx.Done()
+	var watching sync.WaitGroup
+	for _, r := range u.ranges {
+		watching.Go(func() { r.file.Watch(ctx, rangesPoll, func(err error) { r.report(err, log) }) })
+	}
+	watching.Wait()
+	<-ctx.Done()
+}
+
+func (r *namedRanges) report(err error, log *zap.Logger) {
+	if err != nil {
+		log.Error("new address ranges can't be read: the former stay in use", zap.String("bots", r.name), zap.String("path", r.path), zap.Error(err))
 		return
 	}
-	tick := time.NewTicker(rangesPoll)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		for _, r := range u.ranges {
-			changed, err := r.file.Refresh()
-			switch {
-			case err != nil:
-				log.Error("new address ranges can't be read: the former stay in use", zap.String("bots", r.name), zap.String("path", r.path), zap.Error(err))
-			case changed:
-				log.Info("address ranges reloaded", zap.String("bots", r.name), zap.String("path", r.path), zap.Int("ranges", r.file.Lines()))
-			}
-		}
-	}
+	log.Info("address ranges reloaded", zap.String("bots", r.name), zap.String("path", r.path), zap.Int("ranges", r.file.Lines()))
 }
 
 // release lets go of what provision took.

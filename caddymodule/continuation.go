@@ -250,14 +250,22 @@ func (m *met) add(k *sessionctx.VisitorKey, member string, until int64) {
 }
 
 // keep writes down what later requests need to know of the page's session, and
-// of the page, unless it may never be seen.
+// of the page, unless it may never be seen. A new session of a page that is
+// fetched ahead is counted under the visitor key all the same: once somebody
+// looks at the page, before its script has said so, a link in it must not lead
+// to the session of the only other one there. (What the browser throws away to
+// ask again is nobody's page.)
 func (v *view) keep(e engine) {
 	a, c, s := v.handler.app, v.handler.campaign, &v.visit.Session
 	if v.visit.NeedsState() {
 		a.keepState(e, v.ring, c, s, v.now)
 	}
-	if v.trail != nil && !v.facts.Purpose.Speculative() {
+	switch {
+	case v.trail == nil:
+	case !v.facts.Purpose.Speculative():
 		a.keepTrail(e, v.ring, c, v.trail, s, v.now)
+	case v.visit.New && v.facts.Purpose != sessionctx.PurposeRetried:
+		a.keepTrail(e, v.ring, c, &trail{key: v.trail.key, nameless: true}, s, v.now)
 	}
 }
 

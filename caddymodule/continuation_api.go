@@ -42,12 +42,12 @@ func (c *call) visitorDay() string {
 }
 
 // followTrail keeps up what is written down under the visitor's key: a page
-// that was prerendered, or made by its script, shows now; or the session has
-// just been renewed, and its successor counts as one of the key from now on.
-// Ids alone say nothing about pages, nor whose the session is: under a key that
-// doesn't have it yet it counts, but is nobody's to go on with. Else whoever
-// read them in a log could make it the session of a key of his own, and have
-// its cookies for a yes.
+// that was fetched ahead, or made by its script, shows now; the visitor has come
+// into another network; or the session has just been renewed, and its successor
+// counts as one of the key from now on. Ids alone say nothing about pages, nor
+// whose the session is: under a key that doesn't have it yet it counts, but is
+// nobody's to go on with. Else whoever read them in a log could make it the
+// session of a key of his own, and have its cookies for a yes.
 func (c *call) followTrail(renewed bool) {
 	if c.proof == proofIDs && !renewed {
 		return
@@ -62,19 +62,15 @@ func (c *call) followTrail(renewed bool) {
 	if !ok {
 		return
 	}
-	t := trail{key: key, nameless: c.proof == proofIDs}
+	// Under the line's own name there may be the session of somebody who came
+	// when this one had ended: it counts all the same.
+	t := trail{key: key, member: c.session.ID, nameless: c.proof == proofIDs}
 	shown, member, err := c.app.shown(ctx, c.engine, c.ring, h.campaign, &c.facts, key, c.now)
 	if err == nil && shown != nil && shown.OriginalID == c.session.OriginalID {
 		t.member, t.page, t.nameless = member, shown.Page, false
-		if page, ok := sessionctx.Referring(&c.facts, c.r.Header.Get("Referer")); ok && c.proof != proofIDs {
-			t.page = page
-		}
-	} else if !renewed {
-		return
-	} else {
-		// Under the line's own name there may be the session of somebody who
-		// came when this one had ended: it counts all the same.
-		t.member = c.session.ID
+	}
+	if page, ok := sessionctx.Referring(&c.facts, c.r.Header.Get("Referer")); ok && c.proof != proofIDs {
+		t.page = page
 	}
 	c.app.keepTrail(c.engine, c.ring, h.campaign, &t, &c.session, c.now)
 }

@@ -164,15 +164,21 @@ func (a *App) facts(r *http.Request, original *url.URL, own func(host string) bo
 	vars := varsOf(r)
 	ip, _ := vars[caddyhttp.ClientIPVarKey].(string)
 	addr, _ := netip.ParseAddr(ip)
-	trusted, _ := vars[caddyhttp.TrustedProxyVarKey].(bool)
 	return a.reader.Read(visitor.Request{
 		HTTP:         r,
 		OriginalURL:  original,
 		ClientIP:     addr,
-		TrustedProxy: trusted,
+		TrustedProxy: byTrustedProxy(vars),
 		OwnHosts:     own,
 		Now:          now,
 	})
+}
+
+// byTrustedProxy reports whether the request's peer is a proxy that the server
+// trusts.
+func byTrustedProxy(vars map[string]any) bool {
+	trusted, _ := vars[caddyhttp.TrustedProxyVarKey].(bool)
+	return trusted
 }
 
 // carried reads the cookies that the request brought.

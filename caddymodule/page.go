@@ -16,6 +16,7 @@ import (
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/inject"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
 )
 
 // debugHeader says, with `debug`, why a page was or wasn't injected.
@@ -38,7 +39,7 @@ const (
 // it, if it is a page.
 func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, original *url.URL, next caddyhttp.Handler) error {
 	if !inject.PageRequest(r, original.Path) || r.Header.Get(includeHeader) != "" {
-		return h.untouched(w, r, next, reasonNotPage)
+		return h.untouched(h.asFetched(w, r), r, next, reasonNotPage)
 	}
 	if h.Inject == "loader" {
 		return h.serveLoader(w, r, original, next)
@@ -215,8 +216,11 @@ func (h *Handler) resolveLandingPage(r *http.Request, s *sessionctx.Session) (ch
 // the page stays as cacheable as it was.
 func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, original *url.URL, next caddyhttp.Handler) error {
 	query, runtime := h.loaderQuery(), h.runtimeURL()
+	scheme, host := visitor.Origin(r, byTrustedProxy(varsOf(r)))
 	return h.throughInjector(w, r, next, inject.Options{
 		Cacheable: true,
+		Scheme:    scheme,
+		Host:      host,
 		Script: func(dst []byte, nonce string) []byte {
 			// The nonce is the page's own, which its policy asks for.
 			dst = sessionctx.AppendRuntime(dst, runtime, nonce)

@@ -349,20 +349,32 @@ func rowPath(name string) string {
 }
 
 // TestSharedCacheAndOtherRequests: an answer that was not for a page request
-// has no session in it, so a cache keeps it as before; visitors of that URL
-// then get a page without the script, not one of somebody else.
+// has no session in it, so a cache keeps it, for requests of that kind: visitors
+// of that URL get a page with a context of their own all the same.
 func TestSharedCacheAndOtherRequests(t *testing.T) {
 	t.Parallel()
-	n := newSharedCache(t)
-	sites := cachedSites(t, cachedUpstream(t), map[string]string{"site": campaignLines("cmp_1", "identity cookieless", "debug")})
-	front := n.before(sites["site"])
-	n.start()
-	v := newVisitor(t, front, desktop, false)
-	res, _ := v.page("/0", "Sec-Fetch-Dest", "empty", "Sec-Fetch-Mode", "cors")
-	if got := res.Header.Get("Session-Context"); got != "skipped; reason=not_a_page_request" || cacheStatus(res) != "MISS" {
-		t.Errorf("%q, nginx says %q", got, cacheStatus(res))
-	}
-	if res, body := v.page("/0"); cacheStatus(res) != "HIT" || body != plainPage {
-		t.Errorf("nginx says %q, the page is\n%s", cacheStatus(res), body)
+	for name, other := range map[string][]string{
+		"by a script":   {"Sec-Fetch-Dest", "empty", "Sec-Fetch-Mode", "cors"},
+		"by no browser": {"Sec-Fetch-Dest", "", "Sec-Fetch-Mode", "", "Accept", "application/json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newSharedCache(t)
+			sites := cachedSites(t, cachedUpstream(t), map[string]string{"site": campaignLines("cmp_1", "identity cookieless", "debug")})
+			front := n.before(sites["site"])
+			n.start()
+			v := newVisitor(t, front, desktop, false)
+			for _, want := range []string{"MISS", "HIT"} {
+				res, body := v.page("/0", other...)
+				if got := res.Header.Get("Session-Context"); got != "skipped; reason=not_a_page_request" || cacheStatus(res) != want || body != plainPage {
+					t.Errorf("%q, nginx says %q, want %q", got, cacheStatus(res), want)
+				}
+			}
+			first, body := v.page("/0")
+			one := parseContext(t, body)
+			res, body := v.page("/0")
+			if two := parseContext(t, body); one.Session.SessionID == two.Session.SessionID {
+				t.Errorf("a session comes out of the cache: %q, then %q", cacheStatus(first), cacheStatus(res))
+			}
+		})
 	}
 }

@@ -73,3 +73,59 @@ func TestWhoTookAnEndedPlaceIsNotMovedOn(t *testing.T) {
 		t.Error("a click goes on with somebody else's session")
 	}
 }
+
+// TestWhoIsFetchedAheadIsCounted: a page that was fetched ahead has a visitor,
+// as soon as it is looked at, who is not the one with the only other session.
+func TestWhoIsFetchedAheadIsCounted(t *testing.T) {
+	t.Parallel()
+	c := startAsking(t, "", "session_duration 30m")
+	for name, purpose := range map[string]string{"prefetched": "prefetch", "prerendered": "prefetch;prerender"} {
+		for _, calls := range []string{"", "token", "ids"} {
+			agent := desktop + name + calls
+			one := newVisitor(t, c.site, agent, false)
+			first := one.visit("/")
+
+			// From a page of another site, which is shown at once.
+			other := newVisitor(t, c.site, agent, false)
+			ahead := other.visit("/", "Sec-Purpose", purpose, "Sec-Fetch-Site", "cross-site")
+			if ahead.Session.SessionID == first.Session.SessionID {
+				t.Fatalf("%s: the page is another visitor's", name)
+			}
+			switch calls {
+			case "token":
+				other.post("events/session/init", map[string]any{"token": ahead.Session.Token}, other.from("/")...).ok(t)
+			case "ids":
+				other.post("events/session/init", ahead.ids(), other.from("/")...).ok(t)
+			}
+			next := other.visit("/?next", other.from("/")...)
+			if next.Session.SessionID == first.Session.SessionID || next.UserID == first.UserID {
+				t.Errorf("%s, calls %q: a link in the page leads to another visitor's session", name, calls)
+			}
+		}
+
+		// Alone, the session goes on once the script has said that it shows.
+		alone := newVisitor(t, c.site, desktop+name+" alone", false)
+		ahead := alone.visit("/", "Sec-Purpose", purpose, "Sec-Fetch-Site", "cross-site")
+		alone.post("events/session/init", map[string]any{"token": ahead.Session.Token}, alone.from("/")...).ok(t)
+		if next := alone.visit("/?next", alone.from("/")...); next.Session.SessionID != ahead.Session.SessionID {
+			t.Errorf("%s: a link in the page leads to a new session", name)
+		}
+	}
+}
+
+// TestWhoComesIntoTheNetworkIsCounted: a visitor whose key has changed, by
+// another network or browser version, is one of the new key's as soon as a page's
+// script has called.
+func TestWhoComesIntoTheNetworkIsCounted(t *testing.T) {
+	t.Parallel()
+	c := startAsking(t, "", "session_duration 30m")
+	came := newVisitor(t, c.site, desktop+" elsewhere", false)
+	theirs := came.visit("/")
+	first := newVisitor(t, c.site, desktop, false).visit("/")
+
+	came.agent = desktop
+	came.post("events/session/init", map[string]any{"token": theirs.Session.Token}, came.from("/")...).ok(t)
+	if next := came.visit("/?next", came.from("/")...); next.Session.SessionID == first.Session.SessionID || next.UserID == first.UserID {
+		t.Error("a link leads to the session of somebody who was there before")
+	}
+}

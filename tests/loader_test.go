@@ -112,6 +112,34 @@ SITE {
 	}
 }
 
+// TestTheLoaderKnowsWhereThePageIs: whether a policy allows the loader hangs on
+// scheme and host as the browser has them, by the word of trusted proxies only.
+func TestTheLoaderKnowsWhereThePageIs(t *testing.T) {
+	t.Parallel()
+	c := newCaddy(t)
+	writePage(t, c, "index.html", plainPage)
+	config := func(trusted string) string {
+		return strings.Replace(globals(""), "\tadmin ADMIN\n", "\tadmin ADMIN\n\tservers {\n\t\ttrusted_proxies static "+trusted+"\n\t}\n", 1) +
+			"SITE {\n\t" + campaignLines("cmp_1", "inject loader") + "\n\theader Content-Security-Policy \"script-src {query.allow}\"\n\troot DIR/www\n\tfile_server\n}\n"
+	}
+	c.write(config("10.0.0.0/8"))
+	c.start()
+	for _, peer := range []struct {
+		name, trusted string
+		believed      bool
+	}{{"a stranger", "10.0.0.0/8", false}, {"a trusted proxy", "127.0.0.1/32", true}} {
+		c.reload(config(peer.trusted))
+		for allow, want := range map[string]bool{
+			"http:": true, "https:": peer.believed, "https://lp.example.com": peer.believed, "https://other.example.com": false,
+		} {
+			_, body := newVisitor(t, c.site, desktop, false).page("/?allow="+allow, "X-Forwarded-Proto", "https", "X-Forwarded-Host", "lp.example.com")
+			if got := loaderSource.MatchString(body); got != want {
+				t.Errorf("%s, a policy that allows %s: the page has a loader: %v", peer.name, allow, got)
+			}
+		}
+	}
+}
+
 // TestConsentRulesOnPathsHoldForCalls: a rule that matches paths says the same
 // of a page and of the calls that its script makes.
 func TestConsentRulesOnPathsHoldForCalls(t *testing.T) {

@@ -255,6 +255,12 @@ var visitCases = []struct {
 		[]string{"navigate 1 200", "navigate 0 404"}, [4]int{1, 1, 1, 1}},
 	{"a page that has moved", func(v *visitSite) { v.open("/"); v.click("moved", "/a") }, []string{"navigate 1 200", "navigate 1 200"}, [4]int{1, 1, 1, 1}},
 	{"a download", func(v *visitSite) { v.open("/"); v.do("file.click()"); v.awaitAsked("/file") }, []string{"navigate 1 200"}, [4]int{1, 1, 1, 1}},
+	{"a page that a script has fetched before", func(v *visitSite) {
+		v.open("/")
+		browser.Eval[bool](v.p, `fetch("/cached").then(r => r.text()).then(() => true)`)
+		v.do(`location.href = "/cached"`)
+		v.hear("shown", "/cached")
+	}, []string{"navigate 1 200", "navigate 1 200"}, [4]int{1, 1, 1, 1}},
 	{"HTML for a script", func(v *visitSite) { v.open("/"); v.do(`fetch("/b")`); v.awaitAsked("/b") }, []string{"navigate 1 200"}, [4]int{1, 1, 1, 1}},
 }
 

@@ -20,7 +20,7 @@ func readRequest(r *http.Request) request {
 		connect: r.Method == http.MethodConnect,
 		fetched: r.Header.Get("Sec-Fetch-Dest") == "empty" && !passedOn(r.Header) && !fetchedAhead(r.Header),
 		host:    r.Host,
-		https:   r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https"),
+		https:   r.TLS != nil,
 	}
 }
 

@@ -31,6 +31,10 @@ type Options struct {
 	// keeps its validators and cache rules, no nonce of ours is made, and a
 	// policy that forbids the script is respected.
 	Cacheable bool
+	// Scheme and Host are where the browser asked for a cacheable page, behind
+	// proxies that end TLS or rename hosts: policies name these. Empty means as
+	// the request has it.
+	Scheme, Host string
 }
 
 // ResponseWriter is an http.ResponseWriter that injects into the page written
@@ -68,7 +72,14 @@ const (
 
 // NewResponseWriter returns a writer that answers r to w.
 func NewResponseWriter(w http.ResponseWriter, r *http.Request, o Options) *ResponseWriter {
-	return &ResponseWriter{inner: w, req: readRequest(r), opts: o, length: -1}
+	q := readRequest(r)
+	if o.Scheme != "" {
+		q.https = o.Scheme == "https"
+	}
+	if o.Host != "" {
+		q.host = o.Host
+	}
+	return &ResponseWriter{inner: w, req: q, opts: o, length: -1}
 }
 
 // Header implements http.ResponseWriter.

@@ -96,12 +96,12 @@ func TestTheDocumentHasEveryCrawler(t *testing.T) {
 			}
 		}
 	}
-	for _, number := range []string{"8,192", "256", "1,000,000", fmt.Sprintf("more than %d versions", maxVersionGap)} {
+	for _, number := range []string{"4,096", "256", "1,000,000", fmt.Sprintf("more than %d versions", maxVersionGap)} {
 		if !strings.Contains(string(text), number) {
 			t.Errorf("docs/bots.md does not say %s", number)
 		}
 	}
-	if verifyAnswers != 8192 || verifyQueue != 256 || maxRanges != 1_000_000 {
+	if verifyAnswers != 4096 || verifyQueue != 256 || maxRanges != 1_000_000 {
 		t.Error("docs/bots.md has other bounds")
 	}
 }

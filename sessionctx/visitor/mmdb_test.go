@@ -287,6 +287,81 @@ func TestMMDBWatchSwapsUnderLookups(t *testing.T) {
 	}
 }
 
+// Many pages look up while files come and go: each finds what the one file or
+// the other says, whole.
+func TestFilesAreSwappedUnderManyLookUps(t *testing.T) {
+	m := openMMDB(t, oneCountry("DE"))
+	list := filepath.Join(t.TempDir(), "ranges.txt")
+	in, out := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1")
+	writeFile(t, list, []byte("192.0.2.0/24\n"))
+	f := NewRangeFile(list)
+	if _, err := f.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	rd := Reader{Geo: []Geography{m}, Datacenters: f}
+	var asking sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	for range 64 {
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				g := rd.Read(Request{HTTP: browserRequest("https://lp.example.com/", uaChromeWin), ClientIP: in}).Geo
+				if g.Country != "DE" && g.Country != "FR" || !g.IsEU || g.Continent != "EU" {
+					t.Errorf("a place out of two files: %+v", g)
+					return
+				}
+				if r := f.get(); r.set.Contains(in) == r.set.Contains(out) {
+					t.Error("ranges out of two files")
+					return
+				}
+			}
+		})
+	}
+	for i := range 50 {
+		oneCountry([]string{"FR", "DE"}[i%2]).Write(t, m.path)
+		writeFile(t, list, []byte([]string{"198.51.100.0/24 # other\n", "192.0.2.0/24\n"}[i%2]))
+		for _, refresh := range []func() (bool, error){m.Refresh, f.Refresh} {
+			if changed, err := refresh(); !changed || err != nil {
+				t.Errorf("swap %d: changed %v, %v", i, changed, err)
+			}
+		}
+	}
+	cancel()
+	asking.Wait()
+}
+
+func TestARangeFileIsWatched(t *testing.T) {
+	list := filepath.Join(t.TempDir(), "ranges.txt")
+	write := func(text string, second int64) {
+		t.Helper()
+		writeFile(t, list, []byte(text))
+		if err := os.Chtimes(list, time.Unix(second, 0), time.Unix(second, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("192.0.2.0/24\n", 1)
+	f := NewRangeFile(list)
+	if _, err := f.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	reports := make(chan error, 16)
+	var watching sync.WaitGroup
+	watching.Go(func() { f.Watch(ctx, 2*time.Millisecond, func(err error) { reports <- err }) })
+	write("198.51.100.0/24\n203.0.113.0/24\n", 2)
+	if err := <-reports; err != nil || f.Lines() != 2 {
+		t.Errorf("%d lines in force, %v", f.Lines(), err)
+	}
+	write("nonsense\n", 3)
+	if err := <-reports; err == nil || !strings.Contains(err.Error(), list+": line 1") {
+		t.Errorf("a bad file: %v", err)
+	}
+	cancel()
+	watching.Wait()
+	if len(reports) > 0 {
+		t.Errorf("reported twice: %v", <-reports)
+	}
+}
+
 func TestMMDBDamageNeverPanics(t *testing.T) {
 	whole := geodb.DB{Places: map[string]geodb.Record{"192.0.2.0/24": geodb.Munich(), "2001:db8::/32": geodb.Munich()}}.Bytes(t)
 	for i := 0; i < len(whole); i += 7 {
@@ -304,7 +379,7 @@ func lookInto(tb testing.TB, file []byte) {
 		return
 	}
 	m := &MMDB{}
-	m.current.Store(d)
+	m.current.Store(&keptState[database]{is: d})
 	for _, ip := range []string{"192.0.2.1", "2001:db8::1", "0.0.0.0", "255.255.255.255", "::", "2002:c000:201::"} {
 		g, ok := m.Locate(nil, false, netip.MustParseAddr(ip))
 		checkGeo(tb, &g, ok)
@@ -321,7 +396,7 @@ func BenchmarkMMDB(b *testing.B) {
 		}
 	})
 	b.Run("decoded", func(b *testing.B) {
-		d := m.current.Load()
+		d := m.get()
 		b.ReportAllocs()
 		for b.Loop() {
 			d.decode(d.reader.Lookup(ip))

@@ -14,30 +14,48 @@ const (
 	maxHost = 253 + len(":65535")
 )
 
-// scheme is https for TLS or on a trusted proxy's word. A proxy's "http" does
-// not undo TLS: it would tell of a hop, not of the visitor.
-func scheme(r *http.Request, trusted bool) string {
-	if r.TLS != nil {
-		return "https"
+// Origin is where the browser asked: scheme ("https" for TLS or on a trusted
+// proxy's word, else "http") and host[:port], without the scheme's default port,
+// so that scheme://host equals what the browser calls its origin.
+func Origin(r *http.Request, trusted bool) (scheme, host string) {
+	scheme = "http"
+	// A proxy's "http" does not undo TLS: it would tell of a hop, not of the
+	// visitor. Of a list the first counts, though the visitor may have begun it:
+	// who lies about that gets cookies and addresses that don't work, and a chain
+	// of proxies tells what it means.
+	if r.TLS != nil || trusted && strings.EqualFold(firstOfList(lastLine(r.Header["X-Forwarded-Proto"])), "https") {
+		scheme = "https"
 	}
-	if trusted && strings.EqualFold(firstOfList(field(r.Header, "X-Forwarded-Proto")), "https") {
-		return "https"
-	}
-	return "http"
-}
-
-// host is host[:port] as the browser sees it, without the scheme's default
-// port, so that scheme://host equals what the browser calls its origin.
-func host(r *http.Request, trusted bool, scheme string) string {
 	if trusted {
-		if h, ok := cleanHost(firstOfList(field(r.Header, "X-Forwarded-Host")), scheme); ok {
-			return h
+		if h, ok := cleanHost(soleOfList(lastLine(r.Header["X-Forwarded-Host"])), scheme); ok {
+			return scheme, h
 		}
 	}
 	if h, ok := cleanHost(r.Host, scheme); ok {
-		return h
+		return scheme, h
 	}
-	return fallbackHost
+	return scheme, fallbackHost
+}
+
+// lastLine is a header's last line: the one that the nearest proxy wrote, if it
+// added one to the visitor's. Caddy goes by it too.
+func lastLine(lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	return lines[len(lines)-1]
+}
+
+// soleOfList is what all members of a comma-separated header say. Of members that
+// differ one may be the visitor's, to which a proxy has added: none counts.
+func soleOfList(s string) string {
+	first := firstOfList(s)
+	for i := strings.IndexByte(s, ','); i >= 0; i = strings.IndexByte(s, ',') {
+		if s = s[i+1:]; firstOfList(s) != first {
+			return ""
+		}
+	}
+	return first
 }
 
 // cleanHost checks that s is host[:port] made of letters, digits, dots and
@@ -113,8 +131,7 @@ func hostname(host string) string {
 	return host
 }
 
-// firstOfList is the first member of a comma-separated header: the one that
-// the proxy nearest to the visitor wrote.
+// firstOfList is the first member of a comma-separated header.
 func firstOfList(s string) string {
 	if i := strings.IndexByte(s, ','); i >= 0 {
 		s = s[:i]

@@ -16,7 +16,12 @@ func TestSchemeAndHost(t *testing.T) {
 		{"plain HTTP", "lp.example.com", "", "", false, false, "http://lp.example.com"},
 		{"TLS", "lp.example.com", "", "", true, false, "https://lp.example.com"},
 		{"a trusted proxy's https", "10.0.0.5:8080", "https", "lp.example.com", false, true, "https://lp.example.com"},
-		{"a list: the first word", "a.example", "HTTPS, http", "lp.example.com, b.example", false, true, "https://lp.example.com"},
+		{"a chain's list: the first scheme", "lp.example.com", "HTTPS, http", "", false, true, "https://lp.example.com"},
+		{"a list of one host", "a.example", "https", "lp.example.com, lp.example.com,lp.example.com", false, true, "https://lp.example.com"},
+		{"a host that was added to another", "lp.example.com", "https", "evil.example, lp.example.com", false, true, "https://lp.example.com"},
+		{"a host behind which nothing was added", "lp.example.com", "https", "evil.example,", false, true, "https://lp.example.com"},
+		{"a line that was added to another", "lp.example.com", "http\nhttps", "evil.example\nwww.example.com", false, true, "https://www.example.com"},
+		{"a line of several", "lp.example.com", "", "www.example.com\nevil.example, www.example.com", false, true, "http://lp.example.com"},
 		{"anybody's https", "lp.example.com", "https", "evil.example", false, false, "http://lp.example.com"},
 		{"a proxy's http does not undo TLS", "lp.example.com", "http", "", true, true, "https://lp.example.com"},
 		{"nonsense of a proxy", "lp.example.com", "https://", "<b>", false, true, "http://lp.example.com"},
@@ -42,8 +47,8 @@ func TestSchemeAndHost(t *testing.T) {
 		if c.tls {
 			r.TLS = &tls.ConnectionState{}
 		}
-		r.Header.Set("X-Forwarded-Proto", c.proto)
-		r.Header.Set("X-Forwarded-Host", c.fwdHost)
+		r.Header["X-Forwarded-Proto"] = strings.Split(c.proto, "\n")
+		r.Header["X-Forwarded-Host"] = strings.Split(c.fwdHost, "\n")
 		var rd Reader
 		f := rd.Read(Request{HTTP: r, TrustedProxy: c.trusted})
 		if f.Origin() != c.want {

@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"go4.org/netipx"
 )
@@ -26,83 +24,43 @@ const (
 // follows a #, are comments. The file may be replaced or rewritten at any time;
 // one that can't be read, or has a bad line, leaves the former in force. A
 // look-up takes no lock and no memory. A nil RangeFile has no ranges.
-type RangeFile struct {
-	path    string
-	current atomic.Pointer[ranges]
-
-	reading sync.Mutex
-	refused *fileState // that could not be read, so as not to try it again
-}
+type RangeFile struct{ keptFile[ranges] }
 
 // ranges is one state of the file.
 type ranges struct {
 	set   *netipx.IPSet // sorted and merged: one object, however many ranges
 	lines int
-	file  fileState
 }
 
 // NewRangeFile makes one that has no ranges until Refresh reads them.
-func NewRangeFile(path string) *RangeFile { return &RangeFile{path: path} }
+func NewRangeFile(path string) *RangeFile {
+	return &RangeFile{keptFile[ranges]{path: path, what: "address ranges of", read: readRanges}}
+}
 
 // Contains reports whether the address is in one of the ranges.
 func (f *RangeFile) Contains(ip netip.Addr) bool {
 	if f == nil || !ip.IsValid() {
 		return false
 	}
-	r := f.current.Load()
+	r := f.get()
 	return r != nil && r.set.Contains(ip)
 }
 
 // Lines is how many ranges and addresses the file in force has.
 func (f *RangeFile) Lines() int {
-	if r := f.current.Load(); r != nil {
+	if r := f.get(); r != nil {
 		return r.lines
 	}
 	return 0
 }
 
-// Refresh reads the file if it has changed, and reports whether new ranges are
-// in force. On error the former stay, and the same file is not tried, nor its
-// absence reported, a second time. A file that is being written is left for
-// later.
-func (f *RangeFile) Refresh() (changed bool, err error) {
-	f.reading.Lock()
-	defer f.reading.Unlock()
-	now, _ := stat(f.path)
-	if r := f.current.Load(); r != nil && now.equal(r.file) || f.refused != nil && now.equal(*f.refused) {
-		return false, nil
-	}
-	r, err := readRangeFile(f.path)
-	if errors.Is(err, errUnsettled) {
-		return false, nil
-	}
-	if err != nil {
-		f.refused = &now
-		return false, err
-	}
-	f.current.Store(r)
-	f.refused = nil
-	return true, nil
-}
-
-func readRangeFile(path string) (*ranges, error) {
-	before, err := stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading address ranges: %w", err)
-	}
+func readRanges(path string) (*ranges, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading address ranges: %w", err)
+		return nil, err
 	}
 	defer file.Close()
-	r, err := parseRanges(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading address ranges of %s: %w", path, err)
-	}
-	if r.file, err = stat(path); err != nil || !before.equal(r.file) {
-		return nil, fmt.Errorf("reading address ranges of %s: %w", path, errUnsettled)
-	}
-	return r, nil
+	return parseRanges(file)
 }
 
 // parseRanges reads a file line by line. Its error names the first bad lines.

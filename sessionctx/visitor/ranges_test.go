@@ -22,7 +22,7 @@ func TestRanges(t *testing.T) {
 		t.Errorf("%d ranges", r.lines)
 	}
 	f := &RangeFile{}
-	f.current.Store(r)
+	f.current.Store(&keptState[ranges]{is: r})
 	for address, want := range map[string]bool{
 		"192.0.2.0": true, "192.0.2.255": true, "192.0.3.0": false, "192.0.1.255": false,
 		"198.51.100.7": true, "198.51.100.8": false,
@@ -101,7 +101,7 @@ func TestARangeFileIsReplacedWhileItIsAsked(t *testing.T) {
 				return
 			default:
 				// In one state of the file or the other, never in both or none.
-				r := f.current.Load()
+				r := f.get()
 				if r.set.Contains(in) == r.set.Contains(out) {
 					t.Error("half a file is in force")
 					return
@@ -171,7 +171,7 @@ func TestWhereAVisitorComesFrom(t *testing.T) {
 			t.Fatal(err)
 		}
 		f := &RangeFile{}
-		f.current.Store(r)
+		f.current.Store(&keptState[ranges]{is: r})
 		return f
 	}
 	rd := Reader{Datacenters: ranges("192.0.2.0/24\n198.51.100.0/24"), CorporateProxies: ranges("198.51.100.0/25")}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Resolver looks names up. *net.Resolver is one.
@@ -28,7 +30,7 @@ const (
 	Refuted Verification = "refuted"
 	// LookupFailed is one that DNS gave no answer about.
 	LookupFailed Verification = "lookup_failed"
-	// QueueFull is one that was not checked, since too many waited.
+	// QueueFull is one that was not checked, since too many waited or came.
 	QueueFull Verification = "queue_full"
 )
 
@@ -43,10 +45,18 @@ const (
 
 	verifyWorkers = 4
 	verifyQueue   = 256
+	// verifyOfNetwork is how many addresses of one network may wait. An IPv6
+	// client has as many as it likes, and may run the DNS servers for them, which
+	// never answer: it must not take the queue from others.
+	verifyOfNetwork = 16
+	// verifyPerSecond is how many addresses are looked up in the long run,
+	// verifyQueue of them at once: a flood of claims is none of DNS questions.
+	verifyPerSecond = 20
 	// verifyTimeout is for all look-ups of one address.
-	verifyTimeout = 10 * time.Second
-	// verifyAnswers is how many addresses are remembered, some 150 bytes each.
-	verifyAnswers = 8192
+	verifyTimeout = 5 * time.Second
+	// verifyAnswers is how many addresses are remembered of crawlers, and as many
+	// of others, some 150 bytes each.
+	verifyAnswers = 4096
 	// verifyNames is how many names of one address are followed.
 	verifyNames = 4
 )
@@ -60,11 +70,15 @@ type Verifier struct {
 	resolver Resolver
 	now      func() time.Time
 	observe  func(Verification)
-	answers  *cache[netip.Addr, answer]
-	queue    chan netip.Addr
+	// verified has those that were a crawler's when they were put there. Whoever
+	// makes claims from many addresses fills the others only.
+	verified, others *cache[netip.Addr, answer]
+	queue            chan netip.Addr
 
-	mu      sync.Mutex
-	waiting map[netip.Addr]struct{} // in the queue or being looked up
+	mu       sync.Mutex
+	waiting  map[netip.Addr]struct{} // in the queue or being looked up
+	networks map[netip.Prefix]int    // of these, by network
+	pace     *rate.Limiter
 }
 
 // answer is what is known about an address.
@@ -84,9 +98,12 @@ func NewVerifier(r Resolver, now func() time.Time, observe func(Verification)) *
 		resolver: r,
 		now:      now,
 		observe:  observe,
-		answers:  newCache[netip.Addr, answer](verifyAnswers),
+		verified: newCache[netip.Addr, answer](verifyAnswers),
+		others:   newCache[netip.Addr, answer](verifyAnswers),
 		queue:    make(chan netip.Addr, verifyQueue),
 		waiting:  make(map[netip.Addr]struct{}),
+		networks: make(map[netip.Prefix]int),
+		pace:     rate.NewLimiter(verifyPerSecond, verifyQueue),
 	}
 }
 
@@ -117,7 +134,7 @@ func (v *Verifier) check(ip netip.Addr, claim uint8) (verified, refuted bool) {
 		// Nobody publishes names of private addresses.
 		return false, false
 	}
-	a, found := v.answers.get(ip)
+	a, found := v.answer(ip)
 	now := v.now()
 	if !found || !now.Before(a.again) {
 		v.ask(ip)
@@ -129,6 +146,22 @@ func (v *Verifier) check(ip netip.Addr, claim uint8) (verified, refuted bool) {
 	return verified, !verified
 }
 
+// answer is what is remembered about an address.
+func (v *Verifier) answer(ip netip.Addr) (a answer, found bool) {
+	if a, found = v.verified.get(ip); !found {
+		a, found = v.others.get(ip)
+	}
+	return a, found
+}
+
+func (v *Verifier) remember(ip netip.Addr, a answer) {
+	to := v.others
+	if _, was := v.verified.get(ip); was || a.confirmed != 0 {
+		to = v.verified
+	}
+	to.put(ip, a)
+}
+
 // ask puts an address into the queue, unless it waits already.
 func (v *Verifier) ask(ip netip.Addr) {
 	v.mu.Lock()
@@ -136,12 +169,34 @@ func (v *Verifier) ask(ip netip.Addr) {
 	if _, ok := v.waiting[ip]; ok {
 		return
 	}
-	select {
-	case v.queue <- ip:
+	if of := network(ip); len(v.waiting) < verifyQueue && v.networks[of] < verifyOfNetwork && v.pace.AllowN(v.now(), 1) {
 		v.waiting[ip] = struct{}{}
-	default:
-		v.observe(QueueFull)
+		v.networks[of]++
+		v.queue <- ip // has room for all that wait
+		return
 	}
+	v.observe(QueueFull)
+}
+
+// forget takes an address off those that wait.
+func (v *Verifier) forget(ip netip.Addr) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.waiting, ip)
+	of := network(ip)
+	if v.networks[of]--; v.networks[of] == 0 {
+		delete(v.networks, of)
+	}
+}
+
+// network is what one customer of a provider is likely to have at most.
+func network(ip netip.Addr) netip.Prefix {
+	bits := 48
+	if ip.Is4() {
+		bits = 24
+	}
+	p, _ := ip.Prefix(bits)
+	return p
 }
 
 // Run looks up what is asked until ctx ends, and returns when nothing runs any
@@ -167,11 +222,7 @@ func (v *Verifier) Run(ctx context.Context) {
 // settle looks an address up and remembers the answer. The outcome is empty if
 // ctx ended meanwhile.
 func (v *Verifier) settle(ctx context.Context, ip netip.Addr) Verification {
-	defer func() {
-		v.mu.Lock()
-		delete(v.waiting, ip)
-		v.mu.Unlock()
-	}()
+	defer v.forget(ip)
 	lookup, cancel := context.WithTimeout(ctx, verifyTimeout)
 	confirmed, err := v.lookup(lookup, ip)
 	cancel()
@@ -185,12 +236,12 @@ func (v *Verifier) settle(ctx context.Context, ip netip.Addr) Verification {
 		outcome, again = Verified, now.Add(verifiedFor)
 	case err != nil:
 		// What was known before stays for as long as it would have.
-		a, _ := v.answers.get(ip)
+		a, _ := v.answer(ip)
 		a.again = now.Add(failedFor)
-		v.answers.put(ip, a)
+		v.remember(ip, a)
 		return LookupFailed
 	}
-	v.answers.put(ip, answer{confirmed: confirmed, again: again, until: again.Add(staleFor)})
+	v.remember(ip, answer{confirmed: confirmed, again: again, until: again.Add(staleFor)})
 	return outcome
 }
 
@@ -202,9 +253,9 @@ func (v *Verifier) lookup(ctx context.Context, ip netip.Addr) (confirmed uint64,
 		// With names, the error is about others that are none.
 		err = nil
 	}
-	network := "ip6"
+	family := "ip6"
 	if ip.Is4() {
-		network = "ip4"
+		family = "ip4"
 	}
 	followed := 0
 	for _, name := range names {
@@ -215,7 +266,7 @@ func (v *Verifier) lookup(ctx context.Context, ip netip.Addr) (confirmed uint64,
 		if followed++; followed > verifyNames {
 			break
 		}
-		back, ferr := v.resolver.LookupNetIP(ctx, network, name)
+		back, ferr := v.resolver.LookupNetIP(ctx, family, name)
 		if ferr != nil && !notFound(ferr) {
 			err = ferr
 		}

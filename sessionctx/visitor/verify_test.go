@@ -241,7 +241,7 @@ func TestAnswersAge(t *testing.T) {
 
 func TestAFullQueueTurnsAway(t *testing.T) {
 	v := newVerifying(t)
-	address := func(i int) string { return fmt.Sprintf("203.0.%d.%d", i/256, i%256) }
+	address := func(i int) string { return fmt.Sprintf("203.%d.113.%d", i/8, i%8) }
 	for i := range verifyQueue + 10 {
 		v.is("nobody looks up", address(i), uaGooglebot, false, false)
 	}
@@ -252,6 +252,7 @@ func TestAFullQueueTurnsAway(t *testing.T) {
 	for range verifyQueue {
 		v.ends("those that wait", Refuted)
 	}
+	v.advance(time.Second)
 	v.is("one that was turned away is taken now", address(verifyQueue), uaGooglebot, false, false)
 	v.ends("then", Refuted)
 	v.mu.Lock()

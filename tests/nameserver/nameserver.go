@@ -11,7 +11,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Server answers over UDP.
+// Server answers over UDP, and over TCP what is too long for that.
 type Server struct {
 	// Addr is where it listens, host:port.
 	Addr string
@@ -27,24 +27,41 @@ type Server struct {
 // New starts a server that ends with the test.
 func New(t testing.TB) *Server {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn, listener := listen(t)
 	s := &Server{Addr: conn.LocalAddr().String(), records: map[string][]dns.RR{}, broken: map[string]bool{}, asked: map[string]int{}}
-	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(s.answer)}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = server.ActivateAndServe()
-	}()
+	var ended sync.WaitGroup
+	servers := []*dns.Server{{PacketConn: conn, Handler: dns.HandlerFunc(s.answer)}, {Listener: listener, Handler: dns.HandlerFunc(s.answer)}}
+	for _, server := range servers {
+		ended.Go(func() { _ = server.ActivateAndServe() })
+	}
 	t.Cleanup(func() {
 		s.Release()
-		_ = server.Shutdown()
+		for _, server := range servers {
+			_ = server.Shutdown()
+		}
 		conn.Close()
-		<-ended
+		listener.Close()
+		ended.Wait()
 	})
 	return s
+}
+
+// listen opens one port for both protocols.
+func listen(t testing.TB) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 20 {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.ListenPacket("udp", listener.Addr().String())
+		if err == nil {
+			return conn, listener
+		}
+		listener.Close() // somebody has that one
+	}
+	t.Fatal("no port is free for both UDP and TCP")
+	panic("unreachable")
 }
 
 // Name makes an address known by a name: its PTR record.
@@ -99,6 +116,16 @@ func (s *Server) Asked(name string) int {
 	return s.asked[dns.CanonicalName(name)]
 }
 
+// Questions is how many came in all.
+func (s *Server) Questions() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, asked := range s.asked {
+		n += asked
+	}
+	return n
+}
+
 // Reverse is the name under which an address's PTR record lies.
 func Reverse(address string) string {
 	name, err := dns.ReverseAddr(address)
@@ -110,6 +137,13 @@ func Reverse(address string) string {
 
 func header(name string, kind uint16) dns.RR_Header {
 	return dns.RR_Header{Name: dns.Fqdn(name), Rrtype: kind, Class: dns.ClassINET, Ttl: 60}
+}
+
+// Alias makes a name one for another: its CNAME record. Questions about the name
+// are answered with it and, as a server does that resolves for others, with what
+// it leads to.
+func (s *Server) Alias(name, to string) {
+	s.add(&dns.CNAME{Hdr: header(name, dns.TypeCNAME), Target: dns.Fqdn(to)})
 }
 
 func (s *Server) add(rr dns.RR) {
@@ -138,20 +172,47 @@ func (s *Server) answer(w dns.ResponseWriter, q *dns.Msg) {
 	}
 
 	s.mu.Lock()
-	records, known := s.records[name]
+	records, known := s.resolved(name, asked.Qtype)
 	broken := s.broken[name]
 	s.mu.Unlock()
 	m := new(dns.Msg).SetReply(q)
-	for _, rr := range records {
-		if rr.Header().Rrtype == asked.Qtype {
-			m.Answer = append(m.Answer, rr)
-		}
-	}
+	m.Answer, m.RecursionAvailable = records, true
 	switch {
 	case broken:
 		m.Answer, m.Rcode = nil, dns.RcodeServerFailure
 	case !known:
 		m.Rcode = dns.RcodeNameError
 	}
+	if w.RemoteAddr().Network() == "udp" {
+		size := dns.MinMsgSize
+		if o := q.IsEdns0(); o != nil {
+			size = int(o.UDPSize())
+		}
+		m.Truncate(size)
+	}
 	_ = w.WriteMsg(m)
+}
+
+// mostAliases is where resolving ends, as it does with real servers.
+const mostAliases = 16
+
+// resolved are the records that answer a question, behind those of aliases.
+func (s *Server) resolved(name string, kind uint16) (answer []dns.RR, known bool) {
+	records, known := s.records[name]
+	for range mostAliases {
+		next := ""
+		for _, rr := range records {
+			switch alias, is := rr.(*dns.CNAME); {
+			case rr.Header().Rrtype == kind:
+				answer = append(answer, rr)
+			case is:
+				answer, next = append(answer, rr), dns.CanonicalName(alias.Target)
+			}
+		}
+		if next == "" {
+			break
+		}
+		records = s.records[next]
+	}
+	return answer, known
 }
