@@ -19,7 +19,7 @@ func TestFilesOfRangesAreReadBeforeTheyAreUsed(t *testing.T) {
 	for _, c := range []struct{ name, line, want string }{
 		{"a good file", "datacenters DIR/good", ""},
 		{"both the same", "datacenters DIR/good\n\t\t\tcorporate_proxies DIR/good", ""},
-		{"no such file", "datacenters DIR/none", "bots: datacenters: reading address ranges: stat DIR/none: no such file or directory"},
+		{"no such file", "datacenters DIR/none", "bots: datacenters: reading address ranges of DIR/none: no such file or directory"},
 		{"bad lines", "corporate_proxies DIR/bad", "bots: corporate_proxies: reading address ranges of DIR/bad: " +
 			"line 3: \"192.0.2.256\" is neither a range like 192.0.2.0/24 or 2001:db8::/32 nor an address\nline 4: \"x\" is"},
 		{"a directory", "datacenters DIR", "bots: datacenters: reading address ranges of DIR: "},

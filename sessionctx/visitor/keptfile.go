@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -96,6 +97,9 @@ func (k *keptFile[T]) Refresh() (changed bool, err error) {
 		return false, nil
 	}
 	k.refused = &now
+	if of := (*fs.PathError)(nil); errors.As(err, &of) {
+		err = of.Err // the path is named once
+	}
 	return false, fmt.Errorf("reading %s %s: %w", k.what, k.path, err)
 }
 
