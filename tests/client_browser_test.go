@@ -162,14 +162,14 @@ func TestClientPlainVisit(t *testing.T) {
 	t.Parallel()
 	s := startClient(t)
 	p := s.open("/?utm_source=ads&secret=1")
-	events := s.events("dom-ready", "page-load", "page-view")
+	s.events("dom-ready", "page-load", "page-view")
 	session := browser.Eval[string](p, sessionID)
 	if n := browser.Eval[int](p, `__calls.length`); n != 1 {
 		t.Errorf("a page that has loaded made %d calls, want 1: %s", n, browser.Eval[string](p, `JSON.stringify(__calls)`))
 	}
 	s.quiet(p)
 	p.Open("about:blank")
-	events = s.events("page-unload")
+	events := s.events("page-unload")
 	for id, rows := range events {
 		if len(rows) != 1 || rows[0]["session_id"] != session || rows[0]["page_url"] != s.site+"/?utm_source=ads" {
 			t.Errorf("%s: %v", id, rows)
@@ -355,6 +355,7 @@ func TestClientConsent(t *testing.T) {
 	source("choice true " + session)
 	change(false)
 	s.quiet(p)
+	waitRows(t, s.tb, "session_v1", 1)
 	if rows, _ := s.tb.Distinct("session_v1"); len(rows) != 1 {
 		t.Errorf("%d sessions, want 1", len(rows))
 	}

@@ -188,6 +188,7 @@ func TestALockOfADeadProcess(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(locks, "session_context_keys.lock"), fmt.Appendf(nil, `{"created":%q,"updated":%q}`, now, now), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	c.unready = true
 	c.start()
 	v := newVisitor(t, c.site, desktop, false)
 	res, body := v.page("/")

@@ -162,7 +162,7 @@ func TestRequestsAsTheyCome(t *testing.T) {
 		{name: "no address at all", listener: "trusted", lines: []string{"X-Forwarded-For: unknown, <script>, 999.1.1.1"}, country: "JP", base: here},
 		{name: "64 KB of addresses", listener: "trusted", lines: []string{"X-Forwarded-For: " + big("192.0.2.7, ") + "203.0.113.9"}, country: "DE", base: here},
 		{name: "a forwarded host that would break out", listener: "trusted", lines: []string{`X-Forwarded-Host: a"><script>`, "X-Forwarded-Proto: javascript"}, country: "JP", base: here},
-		{name: "hosts and schemes in lists", listener: "trusted", lines: []string{"X-Forwarded-Host: shop.example , inner", "X-Forwarded-Proto: https,http"}, country: "JP", base: "https://shop.example"},
+		{name: "hosts and schemes in lists", listener: "trusted", lines: []string{"X-Forwarded-Host: shop.example , inner", "X-Forwarded-Proto: https,http"}, country: "JP", base: "https://lp.example.com"},
 		{name: "a forwarded host of 64 KB", listener: "trusted", lines: []string{"X-Forwarded-Host: " + big("a.")}, country: "JP", base: here},
 		{name: "a host with a zone", listener: "open", lines: []string{"Host: [fe80::1%25eth0]"}, country: "JP", base: "http://localhost"},
 		{name: "a host in IPv6", listener: "open", lines: []string{"Host: [2001:DB8::1]:8080"}, country: "JP", base: "http://[2001:db8::1]:8080"},
