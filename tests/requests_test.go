@@ -62,9 +62,8 @@ func startListeners(t testing.TB, app string) *listeners {
 			l.at[name], listen = [2]string{"tcp", addr}, ":"+port
 			sites += "http://" + listen + " {\n\timport site\n}\n"
 		}
-		if o != "" {
-			options += "\tservers " + listen + " {\n\t\t" + o + "\n\t}\n"
-		}
+		// From Caddy 2.11.9 on a server takes 16 KB by default.
+		options += "\tservers " + listen + " {\n\t\tmax_header_size 1MiB\n\t\t" + o + "\n\t}\n"
 	}
 	head := globals("\t\tgeo headers cloudflare\n\t\tgeo mmdb DIR/geo.mmdb\n" + app + "\n" + tinybirdSink(l.rows))
 	c.write(strings.Replace(head, "\tsession_context", options+"\tsession_context", 1) +
