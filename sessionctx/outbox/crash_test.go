@@ -21,13 +21,18 @@ func rng(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 7)) }
 // operator changes the sink and the limits: the law holds (see world), and a
 // batch that was sent before a cut has the same bytes after it.
 func TestPowerCutsLoseNothingAcknowledged(t *testing.T) {
+	simulate(t, powerCut)
+}
+
+// simulate runs a simulation with one seed after another, until one fails.
+func simulate(t *testing.T, run func(t *testing.T, seed uint64)) {
 	runs := *crashes
 	if testing.Short() {
 		runs = min(runs, 40)
 	}
 	for seed := range uint64(runs) {
 		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { powerCut(t, seed) })
+			synctest.Test(t, func(t *testing.T) { run(t, seed) })
 		})
 		if !ok {
 			return

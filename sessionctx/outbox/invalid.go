@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 	"time"
@@ -121,16 +120,9 @@ func (o *Outbox) recoverInvalid(q *queue, e dirEntry) error {
 	if q.dead[name] != nil {
 		return o.fs.Remove(path) // an earlier start copied it
 	}
-	data, err := o.fs.ReadFile(path, -1, nil)
+	found, err := o.readFound(q, path)
 	if err != nil {
 		return err
-	}
-	if err := checkHeader(q, path, data); err != nil {
-		return err
-	}
-	found, err := scanSegment(data)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
 	}
 	o.cut += int64(len(found.tail))
 	// On a full disk the damaged lines stay in the file, as in recoverOpen.

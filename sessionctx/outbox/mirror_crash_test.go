@@ -3,7 +3,6 @@ package outbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"strings"
@@ -18,18 +17,7 @@ import (
 // or among its dead letters, or still there, and a batch keeps its bytes. Where
 // the disk is full now and then, the mirror may drop rows, which it counts.
 func TestPowerCutsLoseNothingOfAMirror(t *testing.T) {
-	runs := *crashes
-	if testing.Short() {
-		runs = min(runs, 40)
-	}
-	for seed := range uint64(runs) {
-		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { mirroredPowerCut(t, seed) })
-		})
-		if !ok {
-			return
-		}
-	}
+	simulate(t, mirroredPowerCut)
 }
 
 func mirroredPowerCut(t *testing.T, seed uint64) {

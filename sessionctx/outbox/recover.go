@@ -148,6 +148,22 @@ func (o *Outbox) dropHalves(q *queue) error {
 	return nil
 }
 
+// readFound reads the whole of a segment of the queue that a start found.
+func (o *Outbox) readFound(q *queue, path string) (scan, error) {
+	data, err := o.fs.ReadFile(path, -1, nil)
+	if err != nil {
+		return scan{}, err
+	}
+	if err := checkHeader(q, path, data); err != nil {
+		return scan{}, err
+	}
+	found, err := scanSegment(data)
+	if err != nil {
+		return scan{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return found, nil
+}
+
 // recoverOpen seals a segment that was being written: cuts a torn tail, moves
 // damaged lines to the dead letters, keeps the rest.
 func (o *Outbox) recoverOpen(q *queue, e dirEntry) error {
@@ -156,16 +172,9 @@ func (o *Outbox) recoverOpen(q *queue, e dirEntry) error {
 	if slices.ContainsFunc(q.sealed, func(s *segment) bool { return s.name == name }) {
 		return o.fs.Remove(path) // an earlier start copied it, see sealFound
 	}
-	data, err := o.fs.ReadFile(path, -1, nil)
+	found, err := o.readFound(q, path)
 	if err != nil {
 		return err
-	}
-	if err := checkHeader(q, path, data); err != nil {
-		return err
-	}
-	found, err := scanSegment(data)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
 	}
 	s := &segment{name: name, file: e.name, rows: len(found.rows), size: found.whole, sealedAt: bornAt(name)}
 	if cut := len(found.tail); cut > 0 {
