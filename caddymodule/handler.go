@@ -52,6 +52,8 @@ type Handler struct {
 	life     *life // the campaign's, over reloads
 	ownHosts *atomic.Pointer[visitor.Hosts]
 	owns     func(host string) bool // isOwnHost, made once
+	// testVariables are the names of the tests' variables, by test.
+	testVariables map[string]string
 }
 
 // CaddyModule returns the Caddy module information.
@@ -75,6 +77,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.ownHosts = new(atomic.Pointer[visitor.Hosts])
 	h.ownHosts.Store(visitor.NewHosts(h.OwnHosts))
 	h.owns = h.isOwnHost
+	h.testVariables = make(map[string]string, len(h.ABTests))
+	for _, t := range h.ABTests {
+		h.testVariables[t.ID] = testVariable(t.ID)
+	}
 	if d := campaign.SessionDuration; d < shortSessionDuration {
 		h.log.Warn("sessions are very short: visitors who read for a while are renewed again and again",
 			zap.String("campaign", campaign.ID), zap.Duration("session_duration", d))

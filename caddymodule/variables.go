@@ -133,19 +133,35 @@ func publishFacts(vars map[string]any, h *Handler, f *sessionctx.Facts, now time
 	vars["session.geo.is_eu"] = f.Geo.IsEU
 	if l := location(f.Geo.Timezone); l != nil {
 		local := now.In(l)
-		vars["session.local.hour"] = strconv.Itoa(local.Hour())
-		vars["session.local.weekday"] = strings.ToLower(local.Weekday().String())
+		vars["session.local.hour"] = numerals[local.Hour()]
+		vars["session.local.weekday"] = weekdays[local.Weekday()]
 	}
 	set("session.utm.source", f.Touch.UTM.Source)
 	set("session.utm.medium", f.Touch.UTM.Medium)
 	set("session.utm.campaign", f.Touch.UTM.Campaign)
 	set("session.utm.term", f.Touch.UTM.Term)
 	set("session.utm.content", f.Touch.UTM.Content)
-	vars["session.bot.score"] = strconv.Itoa(f.Bot.Score)
+	vars["session.bot.score"] = numerals[f.Bot.Score]
 	if f.Bot.Verified || f.Bot.Refuted {
 		vars["session.bot.verified"] = f.Bot.Verified
 	}
 }
+
+// numerals are the numbers of hours and scores as values of variables, made
+// once: each page sets them.
+var numerals = func() (list [101]any) {
+	for n := range list {
+		list[n] = strconv.Itoa(n)
+	}
+	return list
+}()
+
+var weekdays = func() (list [7]any) {
+	for d := range list {
+		list[d] = strings.ToLower(time.Weekday(d).String())
+	}
+	return list
+}()
 
 // publishVisit sets what was decided about who the visitor is.
 func (v *view) publishVisit() {
@@ -174,13 +190,20 @@ func (v *view) publishAssignment() {
 	if s.SegmentID != "" {
 		vars["session.segment_id"] = s.SegmentID
 	}
-	for _, a := range s.Assignments {
-		vars["session.ab."+a.TestID] = a.VariantID
+	for i := range s.Assignments {
+		a := &s.Assignments[i]
+		name, known := v.handler.testVariables[a.TestID]
+		if !known { // a test that the campaign no longer has
+			name = testVariable(a.TestID)
+		}
+		vars[name] = a.VariantID
 	}
 	if s.LandingPageID != "" {
 		vars["session.landing_page_id"] = s.LandingPageID
 	}
 }
+
+func testVariable(test string) string { return variablePrefix + "ab." + test }
 
 // locations remembers time zones: reading one is file I/O. Names that are
 // none are not remembered, so that nothing from outside can fill it.

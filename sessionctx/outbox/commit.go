@@ -124,10 +124,8 @@ func (o *Outbox) commit(g *group) {
 	o.mu.Lock()
 	o.backlog -= g.size
 	for _, c := range g.chunks {
-		if cap(c.buf) <= maxSpare {
-			c.q.spare = c.buf[:0]
-		}
-		c.buf = nil
+		c.q.putSpare(c.chunkBuffers)
+		c.chunkBuffers = chunkBuffers{}
 	}
 	o.mu.Unlock()
 	close(g.done)

@@ -85,9 +85,10 @@ type queue struct {
 	// invalid is the part for rows that are dead letters from the start, and
 	// of, in that part, the queue that it is a part of. See AppendInvalid.
 	invalid, of *queue
-	// spare is the last chunk's buffer, to be filled again. (A sync.Pool is
-	// emptied at each collection, just when many rows make many of these.)
-	spare    []byte
+	// spares are the buffers of the last two chunks, to be filled again: one is
+	// filled while the other is written. (A sync.Pool is emptied at each
+	// collection, just when many rows make many of these.)
+	spares   []chunkBuffers
 	sealed   []*segment // ascending by name
 	openRows int        // mirrors of open and rest
 	openSize int64
@@ -132,12 +133,31 @@ type group struct {
 
 // chunk is a group's rows of one datasource, encoded.
 type chunk struct {
-	q     *queue
-	buf   []byte
-	ends  []int  // of each record in buf
+	q *queue
+	chunkBuffers
 	added int    // rows among them that nobody waits for
 	why   string // of invalid rows: the reason of the first
 	err   error  // set before done is closed
+}
+
+type chunkBuffers struct {
+	buf  []byte
+	ends []int // of each record in buf
+}
+
+// takeSpare gives buffers to be filled, under Outbox.mu.
+func (q *queue) takeSpare() (b chunkBuffers) {
+	if n := len(q.spares); n > 0 {
+		b, q.spares = q.spares[n-1], q.spares[:n-1]
+	}
+	return b
+}
+
+// putSpare takes a chunk's buffers back, under Outbox.mu.
+func (q *queue) putSpare(b chunkBuffers) {
+	if cap(b.buf) <= maxSpare && len(q.spares) < 2 {
+		q.spares = append(q.spares, chunkBuffers{b.buf[:0], b.ends[:0]})
+	}
 }
 
 // Open locks and recovers a directory, which it makes if need be, and starts
@@ -279,8 +299,7 @@ func (o *Outbox) take(rows []Row, why string, wait bool, chunks []*chunk) (*grou
 		}
 		c := q.pending
 		if c == nil {
-			c = &chunk{q: q, buf: q.spare, why: why}
-			q.spare = nil
+			c = &chunk{q: q, chunkBuffers: q.takeSpare(), why: why}
 			q.pending = c
 			g.chunks = append(g.chunks, c)
 		}

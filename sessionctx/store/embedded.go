@@ -43,7 +43,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	orDefault(&o.LockTimeout, time.Second)
-	orDefault(&o.FlushEvery, 50*time.Millisecond)
+	orDefault(&o.FlushEvery, 200*time.Millisecond)
 	orDefault(&o.SweepEvery, 10*time.Second)
 	orDefault(&o.MaxPending, 16384)
 	orDefault(&o.MaxPendingBytes, 32<<20)
