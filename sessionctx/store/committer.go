@@ -74,9 +74,9 @@ func (e *Embedded) submit(ctx context.Context, ops ...*op) error {
 	return nil
 }
 
-// put adds a write that nobody waits for. False: there is no room, or the
-// store is closed.
-func (e *Embedded) put(name string, value []byte, expiry int64) bool {
+// put adds a write that nobody waits for, and gives one of e.soon and e.lazy a
+// signal. False: there is no room, or the store is closed.
+func (e *Embedded) put(when chan struct{}, name string, value []byte, expiry int64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	old := e.overlay[name]
@@ -95,7 +95,7 @@ func (e *Embedded) put(name string, value []byte, expiry int64) bool {
 	o := &op{kind: opPut, name: name, expiry: expiry, value: value}
 	e.overlay[name] = o
 	e.gather(o)
-	signal(e.lazy)
+	signal(when)
 	return true
 }
 
@@ -132,14 +132,18 @@ func signal(c chan struct{}) {
 	}
 }
 
+// soonAfter is how long marks of sequence numbers and of groups wait for
+// company: what a crash takes of them, it makes others repeat or forget.
+const soonAfter = 50 * time.Millisecond
+
 // run is the committer. Claims and deletes are committed as soon as the
 // previous commit is done; those that come meanwhile form the next group. Puts
-// alone wait FlushEvery for company.
+// alone wait FlushEvery for company, marks soonAfter.
 func (e *Embedded) run() {
 	defer close(e.done)
 	ticks := time.NewTicker(e.o.SweepEvery)
 	defer ticks.Stop()
-	wait := e.o.FlushEvery
+	wait, soon := e.o.FlushEvery, min(soonAfter, e.o.FlushEvery)
 	sweeping := false
 	for {
 		idle := (chan struct{})(nil)
@@ -155,11 +159,11 @@ func (e *Embedded) run() {
 			continue
 		case <-e.urgent:
 			runtime.Gosched() // claimers that are about to submit join this group
+		case <-e.soon:
+			e.company(soon, nil)
 		case <-e.lazy:
-			select {
-			case <-e.urgent:
-			case <-time.After(wait):
-			case <-e.closing:
+			if e.company(wait, e.soon) {
+				e.company(soon, nil)
 			}
 		case <-ticks.C:
 			e.evictNumbers()
@@ -175,11 +179,24 @@ func (e *Embedded) run() {
 		}
 		var err error
 		sweeping, err = e.commit(g, sweeping)
-		wait = e.o.FlushEvery
+		wait, soon = e.o.FlushEvery, min(soonAfter, e.o.FlushEvery)
 		if err != nil {
-			wait = max(wait, retryAfter)
+			wait, soon = max(wait, retryAfter), retryAfter
 		}
 	}
+}
+
+// company waits for something urgent to commit with, d at most, or until the
+// store is closing. It is cut short by sooner, and reports whether.
+func (e *Embedded) company(d time.Duration, sooner <-chan struct{}) (cut bool) {
+	select {
+	case <-e.urgent:
+	case <-time.After(d):
+	case <-e.closing:
+	case <-sooner:
+		return true
+	}
+	return false
 }
 
 var closedChan = func() chan struct{} {

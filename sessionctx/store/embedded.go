@@ -27,7 +27,7 @@ type Options struct {
 	// the file. Default: 1s.
 	LockTimeout time.Duration
 	// FlushEvery is how long a Put waits for a claim to ride along with
-	// before it is committed by itself. Default: 50ms.
+	// before it is committed by itself. Default: 200ms.
 	FlushEvery time.Duration
 	// SweepEvery is how often expired entries are looked for. Default: 10s.
 	SweepEvery time.Duration
@@ -95,6 +95,7 @@ type Embedded struct {
 	records []byte // the committer's: what encodePuts made last
 
 	urgent  chan struct{}
+	soon    chan struct{}
 	lazy    chan struct{}
 	damaged chan breakage
 	closing chan struct{}
@@ -126,6 +127,7 @@ func OpenEmbedded(path string, o Options) (*Embedded, error) {
 		gathering: newGroup(),
 		groups:    newGroups(),
 		urgent:    make(chan struct{}, 1),
+		soon:      make(chan struct{}, 1),
 		lazy:      make(chan struct{}, 1),
 		damaged:   make(chan breakage, 1),
 		closing:   make(chan struct{}),
@@ -181,7 +183,7 @@ func (e *Embedded) Get(ctx context.Context, key string) ([]byte, error) {
 
 // Put implements [Store].
 func (e *Embedded) Put(key string, value []byte, ttl time.Duration) {
-	if checkEntry(key, value, ttl) != nil || !e.put(valueName(key), value, e.expiry(ttl)) {
+	if checkEntry(key, value, ttl) != nil || !e.put(e.lazy, valueName(key), value, e.expiry(ttl)) {
 		e.stats.dropped.Add(1)
 	}
 }

@@ -21,7 +21,7 @@ import (
 // A crash loses them. What looks alone afterwards may not be, until the last
 // member that could have been lost has ended. That is never later than the
 // horizon, which lies in the file; but for a member that raised it and for
-// which the crash came first, within FlushEvery.
+// which the crash came first, within soonAfter.
 type groups struct {
 	seed   maphash.Seed
 	shards [groupShards]groupShard
@@ -176,7 +176,7 @@ func (e *Embedded) raiseHorizon(expiry int64) {
 		return
 	}
 	// Where there is no room the next member tries again.
-	if horizon := expiry + horizonStep.Milliseconds(); e.put(horizonName, nil, horizon) {
+	if horizon := expiry + horizonStep.Milliseconds(); e.put(e.soon, horizonName, nil, horizon) {
 		g.horizon.Store(horizon)
 	}
 }
@@ -186,7 +186,7 @@ func (e *Embedded) keepHorizon() {
 	g := e.groups
 	g.raising.Lock()
 	defer g.raising.Unlock()
-	if h := g.horizon.Load(); h > 0 && !e.put(horizonName, nil, h) {
+	if h := g.horizon.Load(); h > 0 && !e.put(e.soon, horizonName, nil, h) {
 		g.horizon.Store(0) // the next member tries again
 	}
 }

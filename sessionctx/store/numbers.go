@@ -13,7 +13,7 @@ import (
 // Sequence numbers are handed out from memory. The file holds a mark: the
 // first number that may not have been handed out. It is written ahead of the
 // numbers by markAhead, behind the call: a crash skips up to that many, and
-// repeats only numbers that were handed out in the last FlushEvery. Whoever
+// repeats only numbers that were handed out in the last soonAfter. Whoever
 // leaves memory, idle or at Close, leaves the exact number.
 const (
 	markAhead   = 64
@@ -105,7 +105,7 @@ func (e *Embedded) Next(ctx context.Context, key string, n int, ttl time.Duratio
 	c.expiry = now + ttl.Milliseconds()
 	if c.next > c.mark || c.expiry-c.markExpiry > ttl.Milliseconds()/4 {
 		mark := c.next + markAhead
-		if e.put(name, markValue(mark), c.expiry) {
+		if e.put(e.soon, name, markValue(mark), c.expiry) {
 			c.mark, c.markExpiry = mark, c.expiry
 		} else {
 			e.stats.dropped.Add(1) // the next call tries again
@@ -142,7 +142,7 @@ func (e *Embedded) evictNumbers() {
 			case c.expiry <= now:
 				delete(s.byName, name)
 			case now-c.used < numbersIdle:
-			case e.put(name, markValue(c.next), c.expiry):
+			case e.put(e.soon, name, markValue(c.next), c.expiry):
 				delete(s.byName, name)
 			}
 		}
