@@ -119,6 +119,9 @@ func (o RedisOptions) client() (rueidis.ClientOption, error) {
 	c.DisableCache = true // what is read is read once
 	// A call that gives up must not cost the connection that others use.
 	c.AlwaysPipelining = true
+	// Where several wait, the next flush may be this much later: each is a call
+	// into the kernel, which costs more than all else that a claim needs.
+	c.MaxFlushDelay = 20 * time.Microsecond
 	c.ReadBufferEachConn, c.WriteBufferEachConn = 128<<10, 128<<10
 	// Redirections of a cluster are followed, but nothing is sent twice: a
 	// claim that was won, and whose answer was lost, would come back as lost.
@@ -367,8 +370,13 @@ func call[T any](ctx context.Context, r *Redis, f func(context.Context, rueidis.
 
 func through[T any](ctx context.Context, l *link, timeout time.Duration, f func(context.Context, rueidis.Client) (T, error)) (T, error) {
 	var zero T
-	short, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	short := ctx
+	// Most callers give less time than ours.
+	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > timeout {
+		var cancel context.CancelFunc
+		short, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
 	c, err := l.get(short)
 	if err != nil {
 		return zero, err

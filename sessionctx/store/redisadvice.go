@@ -6,10 +6,15 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
 	"go.uber.org/zap"
 )
+
+// adviseEvery is how often the servers' settings are looked at, beside whenever
+// they were away.
+const adviseEvery = time.Minute
 
 // adviceOf is what a server's own account of itself (INFO) says against
 // keeping sessions in it: settings that lose what this store was told is kept.

@@ -133,10 +133,13 @@ func (l *link) run() {
 	}
 	defer func() { (*l.client.Load()).Close() }()
 	l.advise(*l.client.Load())
+	again := time.NewTicker(adviseEvery)
+	defer again.Stop()
 	for {
 		select {
 		case <-l.closing:
 			return
+		case <-again.C:
 		case <-l.demoted:
 			if !l.redial() {
 				return
