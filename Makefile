@@ -1,7 +1,7 @@
 # make run    a demo on http://localhost:8080/ ; needs Go, nothing else
 # make test   everything that is checked; installs what the tests need
 # Both work from a fresh checkout. The other targets: setup, lint, build, client,
-# test-engine, bench, bench-inject, bench-outbox, chaos, fuzz.
+# test-engine, bench, bench-inject, bench-outbox, bench-store, chaos, fuzz.
 
 # Without three storage drivers that Caddy's modules bring and nobody uses
 # here, the binary is smaller and builds faster. Caddy works the same.
@@ -19,7 +19,7 @@ FUZZTIME ?= 30s
 # What is measured: make bench BENCH=Writer; make bench-inject BENCH=full
 BENCH ?= .
 
-.PHONY: run build client setup test test-newest test-engine lint bench bench-inject bench-outbox chaos fuzz bin/caddy
+.PHONY: run build client setup test test-newest test-engine lint bench bench-inject bench-outbox bench-store chaos fuzz bin/caddy
 
 run: bin/caddy
 	@scripts/run.sh bin/caddy Caddyfile.example
@@ -95,6 +95,12 @@ bench-inject:
 # 3 minutes. See docs/performance.md.
 bench-outbox:
 	@BENCH='$(filter-out .,$(BENCH))' go run ./tests/bench/outbox
+
+# Claims a second at the stores, beside what the engines below can do: about 2
+# minutes. See docs/performance.md.
+bench-store:
+	@scripts/setup.sh bench >&2
+	@BENCH='$(filter-out .,$(BENCH))' go run ./tests/bench/store
 
 # Kills a Caddy again and again while clients, disk, sink and configuration do
 # their worst, and counts what is left: about 8 minutes. It prints a seed;

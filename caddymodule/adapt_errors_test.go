@@ -448,13 +448,20 @@ store embedded`, "store stands twice in session_context, first in line 3: keep o
 	{"one too many: store redis", "store redis redis://a redis://b", "store redis takes one URL, 'redis://b' is one too many: further addresses go into it as ?addr=host:port, at Caddyfile:3"},
 	{"an unknown option of store redis", `store redis redis://a {
 	prefix x
-}`, "unknown option 'prefix' in store redis: known are call_timeout, dial_timeout, key_prefix, sentinel_password, sentinel_username, at Caddyfile:4"},
+}`, "unknown option 'prefix' in store redis: known are call_timeout, dial_timeout, key_prefix, password, sentinel_password, sentinel_username, tls_ca, tls_client, tls_server_name, username, at Caddyfile:4"},
 	{"a bad duration of store redis", `store redis redis://a {
 	call_timeout fast
 }`, "call_timeout 'fast' is not a positive duration like 30m, 12h or 30d, at Caddyfile:4"},
 	{"one too many: key_prefix", `store redis redis://a {
 	key_prefix a b
 }`, "key_prefix has one argument too many: 'b', at Caddyfile:4"},
+	{"TLS of a store redis without it", `store redis redis://a {
+	key_prefix a
+	tls_ca ca.pem
+}`, "tls_ca is for TLS, and the url begins with redis://: write rediss://, at Caddyfile:5"},
+	{"a certificate of store redis without its key", `store redis rediss://a {
+	tls_client cert.pem
+}`, "tls_client wants the files of a certificate and of its key, and has 1 values, at Caddyfile:4"},
 	{"an unknown sink", "sink clickhouse", "sink 'clickhouse' is unknown: known are file, kafka, tinybird, at Caddyfile:3"},
 	{"no sink", "sink", "sink wants a module's name: known are file, kafka, tinybird, at Caddyfile:3"},
 	{"two sinks", `sink file

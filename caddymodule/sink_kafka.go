@@ -1,11 +1,8 @@
 package caddymodule
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"os"
+	"maps"
 	"strings"
 	"time"
 
@@ -39,7 +36,7 @@ type KafkaSink struct {
 	// How the sink logs in. Default: not at all.
 	SASL *KafkaSASL `json:"sasl,omitempty"`
 	// TLS to the brokers. Default: in the clear.
-	TLS *KafkaTLS `json:"tls,omitempty"`
+	TLS *ClientTLS `json:"tls,omitempty"`
 	// `none`, `gzip`, `snappy` (default), `lz4` or `zstd`.
 	Compression string `json:"compression,omitempty"`
 	// Largest row that the topics take, in bytes: their max.message.bytes, less
@@ -61,16 +58,6 @@ type KafkaSASL struct {
 	// Write a placeholder like `{env.KAFKA_PASSWORD}`: what stands here is shown
 	// by Caddy's admin API.
 	Password string `json:"password,omitempty"`
-}
-
-// KafkaTLS says whom a sink trusts. The files are read with the config.
-type KafkaTLS struct {
-	// PEM file of the authorities that sign brokers' certificates. Default: the
-	// system's.
-	CA string `json:"ca,omitempty"`
-	// PEM files of a client certificate and its key. Default: none.
-	Cert string `json:"cert,omitempty"`
-	Key  string `json:"key,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -109,31 +96,6 @@ func (s *KafkaSink) Provision(caddy.Context) error {
 	return nil
 }
 
-func (t *KafkaTLS) config() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("tls_ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls_ca %s holds no certificate in PEM form", t.CA)
-		}
-	}
-	if (t.Cert == "") != (t.Key == "") {
-		return nil, errors.New("tls has a certificate without a key, or a key without one: give both files")
-	}
-	if t.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("tls_client %s %s: %w", t.Cert, t.Key, err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
-}
-
 // UnmarshalCaddyfile sets up the sink from Caddyfile tokens:
 //
 //	kafka <broker...> {
@@ -144,6 +106,7 @@ func (t *KafkaTLS) config() (*tls.Config, error) {
 //		tls
 //		tls_ca       <file>
 //		tls_client   <certificate> <key>
+//		tls_server_name <name>
 //		compression  none|gzip|snappy|lz4|zstd
 //		max_message  <size>
 //		timeout      <duration>
@@ -160,13 +123,7 @@ func (s *KafkaSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.Err("sink kafka wants a broker at least, like kafka.internal:9092")
 	}
 	b := newBlock(d, "sink kafka")
-	tlsOn := func() *KafkaTLS {
-		if s.TLS == nil {
-			s.TLS = &KafkaTLS{}
-		}
-		return s.TLS
-	}
-	return b.read(map[string]option{
+	options := map[string]option{
 		"name":         b.id("name", &s.Name),
 		"topic_prefix": b.checked(&s.TopicPrefix, kafka.CheckTopic),
 		"topic": func() error {
@@ -200,16 +157,9 @@ func (s *KafkaSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			s.SASL = &KafkaSASL{args[0], args[1], args[2]}
 			return nil
 		},
-		"tls":    func() error { tlsOn(); return b.end("tls") },
-		"tls_ca": func() error { return b.text(&tlsOn().CA)() },
-		"tls_client": func() error {
-			args := d.RemainingArgs()
-			if len(args) != 2 {
-				return d.Errf("tls_client wants the files of a certificate and of its key, and has %d values", len(args))
-			}
-			t := tlsOn()
-			t.Cert, t.Key = args[0], args[1]
-			return nil
+		"tls": func() error {
+			b.tls(&s.TLS)
+			return b.end("tls")
 		},
 		"compression": b.choice("compression", &s.Compression, kafka.Compressions...),
 		"max_message": func() error {
@@ -225,7 +175,9 @@ func (s *KafkaSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return nil
 		},
 		"timeout": b.duration(&s.Timeout),
-	}, "topic")
+	}
+	maps.Copy(options, b.clientTLS(&s.TLS))
+	return b.read(options, "topic")
 }
 
 var (

@@ -73,6 +73,8 @@ type storeStatus struct {
 	Failures      uint64 `json:"failures"`
 	LastFailureAt int64  `json:"last_failure_at,omitempty"`
 	Trouble       string `json:"trouble,omitempty"`
+	// Settings are those of its server that lose what is kept.
+	Settings []string `json:"settings,omitempty"`
 }
 
 // outboxHealth is an outbox that may not be open.
@@ -106,6 +108,12 @@ func (a *App) status(now time.Time) status {
 	}
 	warn(st.Keys.warning())
 	warn(st.Store.warning(now))
+	for _, setting := range st.Store.Settings {
+		warn(&warning{
+			Code: "store_settings", Text: fmt.Sprintf("the server of the store %s may lose what it was told to keep: %s", st.Store.Name, setting),
+			Remedy: "change the setting; it is looked at once a minute",
+		})
+	}
 	for _, w := range st.Outbox.warnings() {
 		warn(&w)
 	}
@@ -174,9 +182,7 @@ func (a *App) storeStatus(e engine) storeStatus {
 	case open:
 		stats := st.Stats()
 		s.Open, s.Pending, s.Failures = true, stats.Pending, stats.Failures
-		if stats.Down {
-			s.Trouble = "it does not answer"
-		}
+		s.Trouble, s.Settings = stats.Trouble, stats.Advice
 	case err != nil:
 		s.Trouble = err.Error()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -27,6 +28,13 @@ type RedisStore struct {
 	// further addresses, `?master_set=name` says that they are sentinels.
 	// Placeholders are allowed. Required.
 	URL string `json:"url,omitempty"`
+	// How the store logs in, where the URL does not say. Write a placeholder like
+	// `{file./run/secrets/redis}`: it is read at each connection, so that the
+	// password can change (with sentinels: at each load of the config).
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+	// More of TLS, where the URL is `rediss://`.
+	TLS *ClientTLS `json:"tls,omitempty"`
 	// What every key begins with. Default: `session_context:`.
 	KeyPrefix string `json:"key_prefix,omitempty"`
 	// Credentials of the sentinels, where they have their own.
@@ -37,9 +45,10 @@ type RedisStore struct {
 	// Longest wait for an answer. Default: 500ms.
 	CallTimeout caddy.Duration `json:"call_timeout,omitempty"`
 
-	options store.RedisOptions
-	name    string
-	log     *zap.Logger
+	options  store.RedisOptions
+	name     string
+	identity string // what two configs of one store have in common
+	log      *zap.Logger
 }
 
 // CaddyModule returns the Caddy module information.
@@ -50,7 +59,7 @@ func (RedisStore) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision resolves placeholders. It dials nothing.
+// Provision resolves placeholders and reads certificates. It dials nothing.
 func (s *RedisStore) Provision(ctx caddy.Context) error {
 	s.log = ctx.Logger()
 	repl := caddy.NewReplacer()
@@ -63,13 +72,39 @@ func (s *RedisStore) Provision(ctx caddy.Context) error {
 		CallTimeout:      time.Duration(s.CallTimeout),
 		Logger:           s.log,
 	}
+	if s.Username != "" || s.Password != "" {
+		s.options.Credentials = s.credentials
+	}
+	authorities := []byte(nil)
+	if s.TLS != nil {
+		var err error
+		if s.options.TLS, err = s.TLS.config(); err != nil {
+			return fmt.Errorf("store redis: %w", err)
+		}
+		if s.TLS.CA != "" {
+			if authorities, err = os.ReadFile(s.TLS.CA); err != nil {
+				return fmt.Errorf("store redis: tls_ca: %w", err)
+			}
+		}
+	}
 	u, err := checkRedis(s.options)
 	if err != nil {
 		return err
 	}
 	// The query may hold anything.
 	s.name = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	o := s.options
+	username, password, _ := s.credentials()
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %v %v %q %+v", o.URL, o.KeyPrefix, username, password,
+		o.SentinelUsername, o.SentinelPassword, o.DialTimeout, o.CallTimeout, authorities, s.TLS))
+	s.identity = fmt.Sprintf("redis %x", sum)
 	return nil
+}
+
+// credentials are asked for at each connection.
+func (s *RedisStore) credentials() (username, password string, err error) {
+	repl := caddy.NewReplacer()
+	return repl.ReplaceAll(s.Username, ""), repl.ReplaceAll(s.Password, ""), nil
 }
 
 func checkRedis(o store.RedisOptions) (*url.URL, error) {
@@ -78,6 +113,9 @@ func checkRedis(o store.RedisOptions) (*url.URL, error) {
 		// Neither the value nor the parser's error is shown: a password may
 		// be in both.
 		return nil, errors.New("store redis: its url is missing or is no URL: give one like redis://host:6379/0")
+	}
+	if o.Credentials != nil && u.User != nil {
+		return nil, errors.New("store redis: it logs in by its url, and by username and password too: keep one")
 	}
 	if err := o.Check(); err != nil {
 		return nil, fmt.Errorf("store redis: %w", err)
@@ -89,6 +127,11 @@ func checkRedis(o store.RedisOptions) (*url.URL, error) {
 //
 //	redis <url> {
 //		key_prefix        <prefix>
+//		username          <name>
+//		password          <password>
+//		tls_ca            <file>
+//		tls_client        <certificate> <key>
+//		tls_server_name   <name>
 //		sentinel_username <name>
 //		sentinel_password <password>
 //		dial_timeout      <duration>
@@ -108,21 +151,28 @@ func (s *RedisStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 	}
 	b := newBlock(d, "store redis")
-	return b.read(map[string]option{
+	options := map[string]option{
 		"key_prefix":        b.text(&s.KeyPrefix),
+		"username":          b.text(&s.Username),
+		"password":          b.text(&s.Password),
 		"sentinel_username": b.text(&s.SentinelUsername),
 		"sentinel_password": b.text(&s.SentinelPassword),
 		"dial_timeout":      b.duration(&s.DialTimeout),
 		"call_timeout":      b.duration(&s.CallTimeout),
-	})
+	}
+	for name, read := range b.clientTLS(&s.TLS) {
+		options[name] = func() error {
+			if scheme, _, _ := strings.Cut(s.URL, "://"); scheme == "redis" || scheme == "valkey" || scheme == "unix" {
+				return d.Errf("%s is for TLS, and the url begins with %s://: write rediss://", name, scheme)
+			}
+			return read()
+		}
+	}
+	return b.read(options)
 }
 
 // StoreKey implements Store. It holds no readable secret.
-func (s *RedisStore) StoreKey() string {
-	o := s.options
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %v %v", o.URL, o.KeyPrefix, o.SentinelUsername, o.SentinelPassword, o.DialTimeout, o.CallTimeout))
-	return fmt.Sprintf("redis %x", sum)
-}
+func (s *RedisStore) StoreKey() string { return s.identity }
 
 // StoreName implements Store.
 func (s *RedisStore) StoreName() string { return s.name }

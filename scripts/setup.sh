@@ -45,6 +45,7 @@ tests)
 bench)
 	need "wrk" "wrk" wrk
 	need "nginx, with its sub module" "nginx-light" nginx
+	need "redis-server (Redis 7 or newer)" "redis-server" redis-server
 	;;
 *)
 	echo "setup: unknown argument $what: give bench, or nothing for what the tests need" >&2

@@ -25,7 +25,12 @@ type RedisOptions struct {
 	SentinelUsername, SentinelPassword string
 	// KeyPrefix of every key. Default: "session_context:".
 	KeyPrefix string
-	// TLS replaces what rediss:// implies.
+	// Credentials, where given, stand for the URL's. They are asked for at each
+	// connection, so a password can change while the store is open; but once,
+	// where sentinels are named.
+	Credentials func() (username, password string, err error)
+	// TLS says more of rediss://: authorities, a client certificate, a name.
+	// Without a name each address has to have a certificate of its own.
 	TLS *tls.Config
 	// DialTimeout bounds a connection attempt. Default: 1s.
 	DialTimeout time.Duration
@@ -78,8 +83,26 @@ func (o RedisOptions) client() (rueidis.ClientOption, error) {
 		}
 		return c, fmt.Errorf("url: %w; want redis://[user:password@]host:port[/db] or rediss://", err)
 	}
-	if o.TLS != nil {
-		c.TLSConfig = o.TLS
+	switch {
+	case c.TLSConfig == nil && o.TLS != nil:
+		return c, errors.New("url: TLS is set up, and the url is not for TLS: write rediss://")
+	case c.TLSConfig != nil:
+		tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
+		if o.TLS != nil {
+			tlsConfig = o.TLS.Clone()
+		}
+		tlsConfig.InsecureSkipVerify = tlsConfig.InsecureSkipVerify || c.TLSConfig.InsecureSkipVerify
+		c.TLSConfig = tlsConfig
+	}
+	if ask := o.Credentials; ask != nil && c.Sentinel.MasterSet == "" {
+		c.AuthCredentialsFn = func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+			username, password, err := ask()
+			return rueidis.AuthCredentials{Username: username, Password: password}, err
+		}
+	} else if ask != nil { // rueidis would show them to the sentinels
+		if c.Username, c.Password, err = ask(); err != nil {
+			return c, err
+		}
 	}
 	if c.Dialer.Timeout == 0 {
 		c.Dialer.Timeout = o.DialTimeout
@@ -89,9 +112,16 @@ func (o RedisOptions) client() (rueidis.ClientOption, error) {
 	}
 	c.Sentinel.Username, c.Sentinel.Password = o.SentinelUsername, o.SentinelPassword
 	c.Sentinel.TLSConfig, c.Sentinel.Dialer = c.TLSConfig, c.Dialer
+	// A switch that a sentinel told of while nobody listened is found all the same.
+	c.Sentinel.TopologyRefreshInterval = 5 * time.Second
+	// Two nodes of a cluster that name each other would be asked in turn for ever.
+	c.ClusterOption.MaxMovedRedirections = 16
 	c.DisableCache = true // what is read is read once
 	// A call that gives up must not cost the connection that others use.
 	c.AlwaysPipelining = true
+	// Where several wait, the next flush may be this much later: each is a call
+	// into the kernel, which costs more than all else that a claim needs.
+	c.MaxFlushDelay = 20 * time.Microsecond
 	c.ReadBufferEachConn, c.WriteBufferEachConn = 128<<10, 128<<10
 	// Redirections of a cluster are followed, but nothing is sent twice: a
 	// claim that was won, and whose answer was lost, would come back as lost.
@@ -174,7 +204,7 @@ func (r *Redis) Claim(ctx context.Context, key string, value []byte, ttl time.Du
 	// replaced it first, or that one is damaged too.
 	for range 3 {
 		if err != nil {
-			return nil, false, r.fail("claiming", explain(err))
+			return nil, false, r.fail("claiming", err)
 		}
 		if got.won {
 			r.claims.Add(1)
@@ -202,14 +232,6 @@ func toClaimed(result rueidis.RedisResult) (claimed, error) {
 		return claimed{won: true}, nil
 	}
 	return claimed{record: record}, err
-}
-
-// explain adds the remedy to errors that an operator can mend.
-func explain(err error) error {
-	if e, ok := rueidis.IsRedisErr(err); ok && strings.Contains(e.Error(), "syntax error") {
-		return fmt.Errorf("%w: SET with NX and GET needs Redis 7 or Valkey; update the server", err)
-	}
-	return err
 }
 
 // Get implements [Store].
@@ -291,7 +313,7 @@ func (r *Redis) Delete(ctx context.Context, key string) error {
 
 // Stats implements [Store].
 func (r *Redis) Stats() Stats {
-	return Stats{
+	s := Stats{
 		Claims:     r.claims.Load(),
 		ClaimsLost: r.lost.Load(),
 		Commits:    r.queue.batches.Load(),
@@ -300,7 +322,15 @@ func (r *Redis) Stats() Stats {
 		Failures:   r.failures.Load(),
 		Pending:    r.queue.pending(),
 		Down:       r.link.down.Load(),
+		Trouble:    r.link.refused.trouble(),
 	}
+	if s.Down {
+		s.Trouble = r.link.why().Error()
+	}
+	if advice := r.link.advice.Load(); advice != nil {
+		s.Advice = *advice
+	}
+	return s
 }
 
 // Close implements [Store]. It writes what waits if the server answers, for
@@ -326,7 +356,7 @@ func (r *Redis) fail(doing string, cause error) error {
 		return ErrClosed
 	}
 	r.failures.Add(1)
-	return unavailable(doing+" in redis store "+r.link.address, cause)
+	return unavailable(doing+" in redis store "+r.link.address, explain(cause))
 }
 
 // call runs f with a client and a deadline, and tells the link how it went.
@@ -340,8 +370,13 @@ func call[T any](ctx context.Context, r *Redis, f func(context.Context, rueidis.
 
 func through[T any](ctx context.Context, l *link, timeout time.Duration, f func(context.Context, rueidis.Client) (T, error)) (T, error) {
 	var zero T
-	short, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	short := ctx
+	// Most callers give less time than ours.
+	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > timeout {
+		var cancel context.CancelFunc
+		short, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
 	c, err := l.get(short)
 	if err != nil {
 		return zero, err

@@ -14,6 +14,10 @@ import (
 const (
 	// queueBatch is how many entries go to the server in one pipeline.
 	queueBatch = 256
+	// linger is how long the queue waits for company of what woke it, unless
+	// somebody waits for that: what a page writes goes in one pipeline, and
+	// under load what several do.
+	linger = time.Millisecond
 	// drainFor is how long closing may take to write what waits.
 	drainFor = 2 * time.Second
 )
@@ -30,6 +34,7 @@ type queue struct {
 	closed bool
 
 	wake    chan struct{}
+	urgent  chan struct{} // somebody waits
 	closing chan struct{}
 	done    chan struct{}
 
@@ -59,6 +64,7 @@ func newQueue(r *Redis) *queue {
 		r:       r,
 		byName:  map[string]*queued{},
 		wake:    make(chan struct{}, 1),
+		urgent:  make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
 	}
@@ -175,6 +181,7 @@ func (q *queue) delete(ctx context.Context, name string) error {
 	e.value, e.record, e.since = nil, nil, time.Now()
 	a := e.awaited()
 	q.mu.Unlock()
+	signal(q.urgent)
 	signal(q.wake)
 	return a.wait(ctx, q.r.o.CallTimeout)
 }
@@ -193,6 +200,7 @@ func (q *queue) settled(ctx context.Context, name string) error {
 	}
 	a := e.awaited()
 	q.mu.Unlock()
+	signal(q.urgent)
 	signal(q.wake)
 	return a.wait(ctx, q.r.o.CallTimeout)
 }
@@ -239,18 +247,24 @@ func (q *queue) run() {
 
 // step writes one batch. False: nothing waits.
 func (q *queue) step() bool {
-	batch := q.take()
-	if len(batch) == 0 {
+	if q.pending() == 0 {
 		return false
 	}
+	select {
+	case <-time.After(linger):
+	case <-q.urgent:
+	case <-q.closing:
+	}
+	batch := q.take()
 	errs, err := through(context.Background(), q.r.link, q.r.o.CallTimeout, func(ctx context.Context, c rueidis.Client) ([]error, error) {
 		return q.write(ctx, c, batch)
 	})
 	q.batches.Add(1)
-	failed := q.settle(batch, errs, err)
-	if failed {
+	written, failed := q.settle(batch, errs, err)
+	if failed > 0 {
 		q.r.failures.Add(1)
-		// Woken by a Delete or a Claim that waits, or by Close, or by time.
+	}
+	if failed > 0 && written == 0 { // at once it would fail again
 		select {
 		case <-time.After(q.r.o.ProbeEvery):
 		case <-q.closing:
@@ -291,18 +305,21 @@ func (q *queue) write(ctx context.Context, c rueidis.Client, batch []*queued) (e
 		errs[i] = result.Error()
 		if !answered(errs[i]) {
 			unanswered = errs[i]
+		} else {
+			q.r.link.note(errs[i])
 		}
 	}
 	return errs, unanswered
 }
 
 // settle ends what was written, and what was tried for too long; the rest
-// waits for another turn, ahead of what came later.
-func (q *queue) settle(batch []*queued, errs []error, err error) (failed bool) {
+// waits for another turn: what the server did not answer ahead of what came
+// later, what it refused behind it, since that may be refused again.
+func (q *queue) settle(batch []*queued, errs []error, err error) (written, failed int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
-	var again []*queued
+	var ahead, behind []*queued
 	for i, e := range batch {
 		outcome := err
 		if errs != nil {
@@ -313,7 +330,11 @@ func (q *queue) settle(batch []*queued, errs []error, err error) (failed bool) {
 			close(e.attempt.done)
 			e.attempt = nil
 		}
-		failed = failed || outcome != nil
+		if outcome == nil {
+			written++
+		} else {
+			failed++
+		}
 		switch {
 		case q.byName[e.name] != e: // a newer write waits already
 			continue
@@ -325,16 +346,21 @@ func (q *queue) settle(batch []*queued, errs []error, err error) (failed bool) {
 			}
 		default:
 			e.underway = false
-			again = append(again, e)
+			if answered(outcome) {
+				behind = append(behind, e)
+			} else {
+				ahead = append(ahead, e)
+			}
 			continue
 		}
 		delete(q.byName, e.name)
 		q.bytes -= len(e.record)
 	}
-	if len(again) > 0 {
-		q.order = append(again, q.order...)
+	if len(ahead) > 0 {
+		q.order = append(ahead, q.order...)
 	}
-	return failed
+	q.order = append(q.order, behind...)
+	return written, failed
 }
 
 // close refuses further writes, drains the queue and says how many were left.

@@ -92,8 +92,8 @@ type Sealer interface {
 	Open(name string, sealed []byte) ([]byte, error)
 }
 
-// Stats are figures since the store was opened; Pending, FileBytes and Down
-// describe the present.
+// Stats are figures since the store was opened; those from Pending on describe
+// the present.
 type Stats struct {
 	Claims     uint64 // claims answered
 	ClaimsLost uint64 // of these, those that found a living value
@@ -106,6 +106,10 @@ type Stats struct {
 	Pending    int    // puts waiting to be written
 	FileBytes  int64  // embedded: size of the database file
 	Down       bool   // redis: calls fail fast at present
+	// redis: why, or what the server refused within the last minute, with the
+	// remedy
+	Trouble string
+	Advice  []string // redis: settings of the server that lose what is kept
 }
 
 // Entries have names of their own, so that the sequence numbers and the value

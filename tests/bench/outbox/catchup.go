@@ -84,6 +84,6 @@ func (b *bench) measureCatchUp() error {
 	rate := float64(api.rows.Load()) / took.Seconds()
 	fmt.Printf("\n**Catching up** after %d minutes without a sink, at %d rows/s that go on to arrive, one request in flight, answered after %v: %.0f rows/s, all of it delivered after %v\n",
 		minutes, arrival, answerTime, rate, took.Round(100*time.Millisecond))
-	b.bar("catching up ≥ 5 × arrival", fmt.Sprintf("%.1f ×", rate/arrival), rate >= 5*arrival)
+	b.Bar("catching up ≥ 5 × arrival", fmt.Sprintf("%.1f ×", rate/arrival), rate >= 5*arrival)
 	return nil
 }

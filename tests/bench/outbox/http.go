@@ -69,8 +69,8 @@ func (b *bench) measureHTTP() error {
 		fmt.Printf("| %s | %s | %s | %.0f |\n", v.name, rig.MedianOf(v.samples, perSecond).Text(0), rig.MedianOf(v.samples, cpu).Text(1), rig.MedianOf(v.samples, mallocs).Mid)
 	}
 	fmt.Printf("| durable of static | %s | %s | |\n", rate.Text(2), used.Text(2))
-	b.bar("durable posts ≥ 0.45 of a static 200's requests/s", rate.Text(2), rate.Mid >= 0.45)
-	b.bar("CPU a durable post ≤ 2.2 of a static 200's", used.Text(2), used.Mid <= 2.2)
+	b.Bar("durable posts ≥ 0.45 of a static 200's requests/s", rate.Text(2), rate.Mid >= 0.45)
+	b.Bar("CPU a durable post ≤ 2.2 of a static 200's", used.Text(2), used.Mid <= 2.2)
 	if err := b.measureLatency(full, visitor, rig.MedianOf(durable, perSecond).Mid/2); err != nil {
 		return err
 	}

@@ -48,8 +48,8 @@ func (b *bench) measureInterface() error {
 	fmt.Printf("| bytes in files a row | %.1f, %.3f of the row |\n", size.Mid, size.Mid/float64(len(eventRow)))
 	fmt.Printf("| bytes to the device a row | %s |\n", deviceText(device))
 	fmt.Printf("| the same, raw | %s |\n", deviceText(rawDevice))
-	b.bar("rows appended ≥ 0.64 of raw", ratio.Text(2), ratio.Mid >= 0.64)
-	b.bar("bytes in files ≤ 1.05 of the row", fmt.Sprintf("%.3f", size.Mid/float64(len(eventRow))), size.Mid <= 1.05*float64(len(eventRow)))
+	b.Bar("rows appended ≥ 0.64 of raw", ratio.Text(2), ratio.Mid >= 0.64)
+	b.Bar("bytes in files ≤ 1.05 of the row", fmt.Sprintf("%.3f", size.Mid/float64(len(eventRow))), size.Mid <= 1.05*float64(len(eventRow)))
 	return nil
 }
 

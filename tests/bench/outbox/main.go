@@ -38,17 +38,7 @@ type bench struct {
 	rig.Setting
 	dir   string // on the disk that is measured
 	short bool
-	bars  []bar
-}
-
-// bar is what a figure is held to.
-type bar struct {
-	what, measured string
-	met            bool
-}
-
-func (b *bench) bar(what, measured string, met bool) {
-	b.bars = append(b.bars, bar{what, measured, met})
+	rig.Bars
 }
 
 func run() (err error) {
@@ -82,14 +72,7 @@ func run() (err error) {
 			return fmt.Errorf("measuring %s: %w", part.name, err)
 		}
 	}
-	fmt.Printf("\n| bar | measured | met |\n|---|---|---|\n")
-	for _, bar := range b.bars {
-		word := "no"
-		if bar.met {
-			word = "yes"
-		}
-		fmt.Printf("| %s | %s | %s |\n", bar.what, bar.measured, word)
-	}
+	b.Bars.Print()
 	fmt.Printf("\n%s; %d rounds of %v.\n", rig.Machine(began, load), b.Rounds, b.Round)
 	return nil
 }

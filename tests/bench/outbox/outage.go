@@ -45,7 +45,7 @@ func (b *bench) measureOutage() error {
 	fmt.Printf("\n**Memory in an outage** of %v at %d rows/s: %.1f MiB at the start, %.1f MiB after a third, %.1f MiB at its end\n",
 		time.Duration(seconds)*time.Second, arrival, mib(o.Start), mib(o.Third), mib(o.Whole))
 	grown := o.Whole - o.Third
-	b.bar("memory in an outage is flat (≤ 4 MiB more from its first third to its end)", fmt.Sprintf("%+.1f MiB", mib(grown)), grown <= 4<<20)
+	b.Bar("memory in an outage is flat (≤ 4 MiB more from its first third to its end)", fmt.Sprintf("%+.1f MiB", mib(grown)), grown <= 4<<20)
 	return nil
 }
 

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime is the user and system time that a process has used so far. It is
+// CPUTime is the user and system time that a process has used so far. It is
 // what /proc/PID/stat shows as utime and stime, in nanoseconds instead of
 // ticks of 10 ms: a page takes some 50 µs, a round has few thousand.
-func cpuTime(pid int) (time.Duration, error) {
+func CPUTime(pid int) (time.Duration, error) {
 	// The clock's id as the kernel makes it (clock_getcpuclockid(3)): the
 	// inverted pid, and 2 for the scheduler's own accounting.
 	var t unix.Timespec

@@ -183,7 +183,7 @@ func (s *Server) cpu() (sum time.Duration, err error) {
 		if err != nil {
 			return 0, err
 		}
-		used, err := cpuTime(n)
+		used, err := CPUTime(n)
 		if err != nil {
 			return 0, err
 		}
