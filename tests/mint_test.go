@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ func (c *caddy) ring() *sessionctx.Ring {
 	c.t.Helper()
 	var ring *sessionctx.Ring
 	eventually(c.t, 20*time.Second, "the key ring is there", func() error {
-		b, err := os.ReadFile(c.path("data/caddy/session_context/keys.json"))
+		b, err := os.ReadFile(filepath.Join(c.storage, "session_context", "keys.json"))
 		if err == nil {
 			ring, err = sessionctx.ParseRing(b)
 		}
