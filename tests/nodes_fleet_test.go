@@ -3,9 +3,11 @@ package tests
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +19,9 @@ import (
 // asked is part of the agents of visitors that have to be asked for consent:
 // they get no cookie.
 const asked = " Asked/"
+
+// fleetHost is what visitors call the site, whichever node they come to.
+const fleetHost = "127.0.0.1"
 
 // fleetSite is a site for both kinds of visitors.
 const fleetSite = `
@@ -138,8 +143,7 @@ func (f *fleet) delivered() *found {
 	return got
 }
 
-// do sends a command to the server itself, and gives the first line that it
-// says.
+// do sends a command to the server itself, and gives its answer.
 func (r *redis) do(command string) string {
 	r.t.Helper()
 	line, err := r.ask(command)
@@ -157,8 +161,25 @@ func (r *redis) ask(command string) (string, error) {
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 	fmt.Fprint(c, command+"\r\n")
-	line, err := bufio.NewReader(c).ReadString('\n')
-	return strings.TrimSpace(line), err
+	in := bufio.NewReader(c)
+	line, err := in.ReadString('\n')
+	line = strings.TrimSpace(line)
+	if n, bulk := strings.CutPrefix(line, "$"); bulk && err == nil {
+		size, _ := strconv.Atoi(n)
+		b := make([]byte, max(size, 0))
+		_, err = io.ReadFull(in, b)
+		line = string(b)
+	}
+	return line, err
+}
+
+// info is what a server says of itself, or why it says nothing.
+func (r *redis) info(section string) string {
+	text, err := r.ask("INFO " + section)
+	if err != nil {
+		return err.Error()
+	}
+	return text
 }
 
 // forget starts a server without what it knew.

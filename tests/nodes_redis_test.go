@@ -119,17 +119,26 @@ func (w *storeWalk) renewed(token string) string {
 func (w *storeWalk) someone(c *caddy) (*visitor, *sessionContext) {
 	w.n++
 	v := newVisitor(w.t, c.site, fmt.Sprint(desktop, asked, w.n), false)
+	v.host = fleetHost
 	return v, v.visit("/?utm_source=before")
+}
+
+// written waits until Redis has what the session's page wrote behind itself.
+func (w *storeWalk) written(r *redis, s *sessionContext) {
+	w.t.Helper()
+	eventually(w.t, 20*time.Second, "what a page wrote is in Redis", func() error {
+		if n := r.do("EXISTS session_context:v:session/" + s.Session.SessionID); n != ":1" {
+			return fmt.Errorf("it isn't: %s", n)
+		}
+		return nil
+	})
 }
 
 // goesOn reports whether the next page, at another node, is the same session's.
 func (w *storeWalk) goesOn(v *visitor, s *sessionContext, at *caddy) bool {
 	w.t.Helper()
-	from := v.from("/?utm_source=before")
 	v.site = at.site
-	// The page that it comes from is at the same address, as it is for visitors.
-	from[3] = at.site + "/?utm_source=before"
-	next := v.visit("/a.html", from...)
+	next := v.visit("/a.html", v.from("/?utm_source=before")...)
 	return next.Session.SessionID == s.Session.SessionID
 }
 
@@ -140,12 +149,7 @@ func (w *storeWalk) through(fault *storeFault, r *redis) {
 	before := w.expired()
 	settled := w.renewed(before.token())
 	v, s := w.someone(nodes[0])
-	eventually(t, 20*time.Second, "what a page wrote is in Redis", func() error {
-		if !strings.HasPrefix(r.do("EXISTS session_context:v:session/"+s.Session.SessionID), ":1") {
-			return fmt.Errorf("it isn't")
-		}
-		return nil
-	})
+	w.written(r, s)
 
 	fault.begin(r, w.ways)
 	// Healed whatever fails below, or the next fault would begin in this one.
@@ -268,6 +272,7 @@ func (w *storeWalk) forgotten(r *redis) {
 	before := w.expired()
 	settled := w.renewed(before.token())
 	v, s := w.someone(w.nodes[0])
+	w.written(r, s)
 	r.forget()
 	w.last = 0 // numbers begin anew
 	w.works("after")

@@ -52,6 +52,7 @@ func (w *nodesWalk) newWalker(n int, seed uint64) *walker {
 		agent += asked + fmt.Sprint(n/int(walkerKinds)/2)
 	}
 	k.v = newVisitor(w.t, "", agent, k.kind == byCookies || k.kind == byConsent)
+	k.v.host = fleetHost
 	k.v.client.Timeout = 20 * time.Second
 	from := &net.TCPAddr{IP: net.IPv4(127, 0, 1+byte(k.kind), 1+byte(n/int(walkerKinds)/2))}
 	k.v.client.Transport = &http.Transport{DialContext: (&net.Dialer{LocalAddr: from, Timeout: 10 * time.Second}).DialContext, DisableKeepAlives: true}
@@ -117,7 +118,7 @@ func (k *walker) page(tab int) {
 	got, ok := somewhere(k, k.rng, func(v *visitor) (pageAnswer, error) {
 		var header []string
 		if follows {
-			header = []string{"Sec-Fetch-Site", "same-origin", "Referer", v.site + was.path}
+			header = []string{"Sec-Fetch-Site", "same-origin", "Referer", v.origin() + was.path}
 		}
 		res, body, err := v.tryPage(path, header...)
 		if err != nil {
