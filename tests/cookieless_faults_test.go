@@ -71,10 +71,12 @@ func TestARenewedSessionIsFoundByTheNextPage(t *testing.T) {
 
 // holder passes bytes on to a server, unless it holds them back.
 type holder struct {
-	addr string
-	mu   sync.Mutex
-	cond *sync.Cond
-	held bool
+	addr  string
+	mu    sync.Mutex
+	cond  *sync.Cond
+	held  bool
+	delay time.Duration // of whatever passes, either way
+	asked logBuffer     // what clients sent
 }
 
 func holdBack(t testing.TB, server string) *holder {
@@ -87,7 +89,7 @@ func holdBack(t testing.TB, server string) *holder {
 	h := &holder{addr: l.Addr().String()}
 	h.cond = sync.NewCond(&h.mu)
 	t.Cleanup(func() { h.hold(false) })
-	pass := func(to, from net.Conn) {
+	pass := func(to io.WriteCloser, from io.Reader) {
 		defer to.Close()
 		b := make([]byte, 4096)
 		for {
@@ -96,7 +98,9 @@ func holdBack(t testing.TB, server string) *holder {
 			for h.held {
 				h.cond.Wait()
 			}
+			delay := h.delay
 			h.mu.Unlock()
+			time.Sleep(delay)
 			if _, werr := to.Write(b[:n]); err != nil || werr != nil {
 				return
 			}
@@ -113,7 +117,7 @@ func holdBack(t testing.TB, server string) *holder {
 				client.Close()
 				continue
 			}
-			go pass(conn, client)
+			go pass(conn, io.TeeReader(client, &h.asked))
 			go pass(client, conn)
 		}
 	}()
@@ -125,6 +129,12 @@ func (h *holder) hold(held bool) {
 	defer h.mu.Unlock()
 	h.held = held
 	h.cond.Broadcast()
+}
+
+func (h *holder) slow(delay time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.delay = delay
 }
 
 // continuations are those of that outcome.

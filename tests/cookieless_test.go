@@ -39,7 +39,7 @@ func cookielessSites(t testing.TB, app string) (c *caddy, asking, cookieless, ra
 
 // from are the headers of a click on a link, or a reload, at a page of the site.
 func (v *visitor) from(path string) []string {
-	return []string{"Sec-Fetch-Site", "same-origin", "Referer", v.site + path}
+	return []string{"Sec-Fetch-Site", "same-origin", "Referer", v.origin() + path}
 }
 
 // same fails the test unless both contexts are one session's.

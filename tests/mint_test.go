@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ func (c *caddy) ring() *sessionctx.Ring {
 	c.t.Helper()
 	var ring *sessionctx.Ring
 	eventually(c.t, 20*time.Second, "the key ring is there", func() error {
-		b, err := os.ReadFile(c.path("data/caddy/session_context/keys.json"))
+		b, err := os.ReadFile(filepath.Join(c.storage, "session_context", "keys.json"))
 		if err == nil {
 			ring, err = sessionctx.ParseRing(b)
 		}
@@ -92,13 +93,20 @@ func expire(t testing.TB, v *visitor, token string) {
 type redis struct {
 	t         testing.TB
 	dir, port string
+	args      []string // further ones
+	sentinel  string   // a sentinel's configuration: it watches servers, and keeps nothing
 	cmd       *exec.Cmd
 }
 
-func startRedis(t testing.TB) *redis {
+func startRedis(t testing.TB, args ...string) *redis {
 	t.Helper()
-	_, port, _ := net.SplitHostPort(freeAddr(t))
-	r := &redis{t: t, dir: t.TempDir(), port: port}
+	return startRedisAs(t, &redis{args: args})
+}
+
+func startRedisAs(t testing.TB, r *redis) *redis {
+	t.Helper()
+	_, r.port, _ = net.SplitHostPort(freeAddr(t))
+	r.t, r.dir = t, t.TempDir()
 	r.start()
 	t.Cleanup(r.kill)
 	return r
@@ -106,8 +114,13 @@ func startRedis(t testing.TB) *redis {
 
 func (r *redis) start() {
 	r.t.Helper()
-	r.cmd = exec.Command("redis-server", "--port", r.port, "--bind", "127.0.0.1", "--dir", r.dir,
-		"--appendonly", "yes", "--appendfsync", "always", "--save", "")
+	args := []string{"--port", r.port, "--bind", "127.0.0.1", "--dir", r.dir}
+	if r.sentinel != "" {
+		args = append([]string{r.sentinel, "--sentinel"}, args...)
+	} else {
+		args = append(args, "--appendonly", "yes", "--appendfsync", "always", "--save", "")
+	}
+	r.cmd = exec.Command("redis-server", append(args, r.args...)...)
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatalf("redis-server: %v; run make setup", err)
 	}

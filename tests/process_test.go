@@ -24,6 +24,10 @@ import (
 // binary is the Caddy under test, built once with the race detector.
 var binary string
 
+// builtBinary is the environment variable by which a test that runs itself once
+// more says where that is.
+const builtBinary = "SESSION_CONTEXT_TESTS_CADDY"
+
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
@@ -35,6 +39,9 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	if binary = os.Getenv(builtBinary); binary != "" {
+		return m.Run()
+	}
 	binary = filepath.Join(dir, "caddy")
 	build := exec.Command("go", "build", "-race", "-tags", "nobadger,nomysql,nopgx", "-o", binary, "../xcaddy")
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
@@ -54,6 +61,8 @@ type caddy struct {
 	site  string // http://127.0.0.1:port
 	admin string // 127.0.0.1:port
 	env   []string
+	// storage is where keys are: its own data directory, unless nodes share one.
+	storage string
 	// unready is not to be waited for: what opens behind a Caddy that serves.
 	unready bool
 
@@ -76,6 +85,7 @@ func newCaddy(t testing.TB, env ...string) *caddy {
 		log:   &logBuffer{},
 		env:   env,
 	}
+	c.storage = c.path("data/caddy")
 	t.Cleanup(func() {
 		c.kill()
 		for race := range races(c.log.String()) {
@@ -212,11 +222,11 @@ func (c *caddy) ready() (ready, trouble bool) {
 	}
 	// Day keys are not in the status.
 	open := st.Keys.Available && st.Store.Open && st.Outbox.Open
-	return open && c.inData("visitor_keys.json"), open || st.Keys.Trouble+st.Store.Trouble+st.Outbox.Trouble != ""
+	return open && c.stored("visitor_keys.json"), open || st.Keys.Trouble+st.Store.Trouble+st.Outbox.Trouble != ""
 }
 
-func (c *caddy) inData(name string) bool {
-	_, err := os.Stat(c.path("data/caddy/session_context/" + name))
+func (c *caddy) stored(name string) bool {
+	_, err := os.Stat(filepath.Join(c.storage, "session_context", name))
 	return err == nil
 }
 

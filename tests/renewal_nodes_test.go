@@ -17,16 +17,28 @@ import (
 // and an outbox of its own choice.
 func startNode(t testing.TB, first *caddy, tb *standin.Server, store string) *caddy {
 	t.Helper()
-	c := newCaddy(t)
-	writePage(t, c, "index.html", plainPage)
-	storage := c.dir
-	if first != nil {
-		storage = first.dir
-	}
-	app := "\t\tstore " + store + "\n" + tinybirdSink(tb)
-	c.write(strings.Replace(globals(app), "auto_https off", "auto_https off\n\tstorage file_system "+storage+"/data/caddy", 1) + landing("10m", roomy))
+	c := newNode(t, first)
+	c.write(nodeFile(c, "\t\tstore "+store+"\n"+tinybirdSink(tb), landing("10m", roomy)))
 	c.start()
 	return c
+}
+
+// newNode makes one that is not started yet.
+func newNode(t testing.TB, first *caddy, env ...string) *caddy {
+	t.Helper()
+	c := newCaddy(t, env...)
+	for _, name := range []string{"index.html", "a.html"} {
+		writePage(t, c, name, plainPage)
+	}
+	if first != nil {
+		c.storage = first.storage
+	}
+	return c
+}
+
+// nodeFile is a node's Caddyfile.
+func nodeFile(c *caddy, app, sites string) string {
+	return strings.Replace(globals(app), "auto_https off", "auto_https off\n\tstorage file_system "+c.storage, 1) + sites
 }
 
 func renewedBy(t testing.TB, c *caddy, body any) string {

@@ -36,8 +36,11 @@ type statusDocument struct {
 		SignsOfLife int   `json:"signs_of_life"`
 		Last        int64 `json:"last_sign_of_life"`
 	}
-	Keys     struct{ Available bool }
-	Store    struct{ Open bool }
+	Keys  struct{ Available bool }
+	Store struct {
+		Open    bool
+		Trouble string
+	}
 	Outbox   struct{ Open bool }
 	Geo      []string
 	Warnings []struct{ Code, Datasource, Text, Remedy string }

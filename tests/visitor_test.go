@@ -23,8 +23,17 @@ const (
 type visitor struct {
 	t      testing.TB
 	site   string
+	host   string // what the site is called, where that is not its address
 	agent  string
 	client *http.Client
+}
+
+// origin is what its pages' origin is.
+func (v *visitor) origin() string {
+	if v.host != "" {
+		return "http://" + v.host
+	}
+	return v.site
 }
 
 // newVisitor has a cookie jar if cookies is true.
@@ -80,6 +89,7 @@ func (v *visitor) tryPage(path string, header ...string) (*http.Response, string
 	if err != nil {
 		return nil, "", err
 	}
+	req.Host = v.host
 	req.Header.Set("User-Agent", v.agent)
 	req.Header.Set("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
 	req.Header.Set("Accept-Language", "de-DE,de;q=0.9,en;q=0.8")
@@ -168,11 +178,12 @@ func (v *visitor) tryCall(method, route string, body any, header ...string) (*an
 	if err != nil {
 		return nil, err
 	}
+	req.Host = v.host
 	req.Header.Set("User-Agent", v.agent)
 	req.Header.Set("Accept-Language", "de-DE,de;q=0.9,en;q=0.8")
 	if method == "POST" {
 		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Origin", v.site)
+		req.Header.Set("Origin", v.origin())
 	}
 	req.Header.Set("Sec-Fetch-Site", "same-origin")
 	req.Header.Set("Sec-Fetch-Mode", "cors")
