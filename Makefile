@@ -1,7 +1,8 @@
 # make run    a demo on http://localhost:8080/ ; needs Go, nothing else
 # make test   everything that is checked; installs what the tests need
 # Both work from a fresh checkout. The other targets: setup, lint, build, client,
-# test-engine, bench, bench-inject, bench-outbox, bench-store, chaos, fuzz.
+# test-engine, bench, bench-inject, bench-outbox, bench-store,
+# bench-engine, chaos, fuzz.
 
 # Without three storage drivers that Caddy's modules bring and nobody uses
 # here, the binary is smaller and builds faster. Caddy works the same.
@@ -19,7 +20,7 @@ FUZZTIME ?= 30s
 # What is measured: make bench BENCH=Writer; make bench-inject BENCH=full
 BENCH ?= .
 
-.PHONY: run build client setup test test-newest test-engine lint bench bench-inject bench-outbox bench-store chaos fuzz bin/caddy
+.PHONY: run build client setup test test-newest test-engine lint bench bench-inject bench-outbox bench-store bench-engine chaos fuzz bin/caddy
 
 run: bin/caddy
 	@scripts/run.sh bin/caddy Caddyfile.example
@@ -101,6 +102,13 @@ bench-outbox:
 bench-store:
 	@scripts/setup.sh bench >&2
 	@BENCH='$(filter-out .,$(BENCH))' go run ./tests/bench/store
+
+# What the Tinybird project's endpoints cost where there is much, on a
+# ClickHouse. See docs/tinybird-scale.md.
+bench-engine:
+	@scripts/setup.sh >&2
+	@cd tests/engine && CHDB_LIB_PATH="$$PWD/node_modules/@chdb/lib-linux-x64-gnu/libchdb.so" \
+		BENCH='$(filter-out .,$(BENCH))' go run ./scale
 
 # Kills a Caddy again and again while clients, disk, sink and configuration do
 # their worst, and counts what is left: about 8 minutes. It prints a seed;

@@ -42,21 +42,35 @@ func Open(dir string) (*ClickHouse, error) {
 	databases++
 	c := &ClickHouse{session: session, set: set, database: fmt.Sprintf("project_%d", databases)}
 	using = c.database // so that the first statement, which makes it, can run
-	if err := c.exec("CREATE DATABASE " + c.database); err != nil {
+	if err := c.Exec("CREATE DATABASE " + c.database); err != nil {
 		return nil, err
 	}
 	using = ""
 	for _, name := range set.Names() {
 		ds, _ := set.Datasource(name)
-		if err := c.exec(createTable(ds)); err != nil {
-			return nil, fmt.Errorf("creating %s: %w", name, err)
+		if err := c.Create(ds); err != nil {
+			return nil, err
 		}
 	}
 	return c, nil
 }
 
+// Create makes the datasource's table, in place of one that has its name.
+func (c *ClickHouse) Create(ds *schema.Datasource) error {
+	if err := c.Exec("DROP TABLE IF EXISTS " + ds.Name); err != nil {
+		return fmt.Errorf("dropping %s: %w", ds.Name, err)
+	}
+	if err := c.Exec(createTable(ds)); err != nil {
+		return fmt.Errorf("creating %s: %w", ds.Name, err)
+	}
+	return nil
+}
+
+// Database is the name by which other databases of the process reach the tables.
+func (c *ClickHouse) Database() string { return c.database }
+
 // Close drops the database.
-func (c *ClickHouse) Close() error { return c.exec("DROP DATABASE " + c.database) }
+func (c *ClickHouse) Close() error { return c.Exec("DROP DATABASE " + c.database) }
 
 // createTable is the datasource as ClickHouse makes it.
 func createTable(ds *schema.Datasource) string {
@@ -99,7 +113,7 @@ func (c *ClickHouse) Insert(datasource string, rows [][]byte) error {
 		b.Write(flat)
 		b.WriteByte('\n')
 	}
-	return c.exec(b.String())
+	return c.Exec(b.String())
 }
 
 // flatten turns a row as it is sent into one with a key a column, since
@@ -146,7 +160,8 @@ func Query[T any](c *ClickHouse, sql string) ([]T, error) {
 	return rows, nil
 }
 
-func (c *ClickHouse) exec(sql string) error {
+// Exec runs a statement that answers nothing.
+func (c *ClickHouse) Exec(sql string) error {
 	_, err := c.query(sql)
 	return err
 }
