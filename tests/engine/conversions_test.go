@@ -112,6 +112,22 @@ func (q question) valueRange(e *month.Event) (int, []any) {
 	return at, []any{names[at]}
 }
 
+// checkTotals compares the columns of all visits and their conversions.
+func (q question) checkTotals(t *testing.T, row map[string]json.RawMessage, visits []visit) {
+	t.Helper()
+	all := q.worth(visits)
+	total(t, row, "total_sessions", len(visits))
+	total(t, row, "total_users", visitors(visits))
+	total(t, row, "total_conversions", all.conversions)
+	var value, rate float64
+	if json.Unmarshal(row["total_conversion_value"], &value) != nil || !near(value, all.value) {
+		t.Errorf("total_conversion_value is %s, want %v", row["total_conversion_value"], all.value)
+	}
+	if json.Unmarshal(row["overall_conversion_rate"], &rate) != nil || !rounded(rate, 100*share(all.visits, len(visits))) {
+		t.Errorf("overall_conversion_rate is %s, want %v", row["overall_conversion_rate"], 100*share(all.visits, len(visits)))
+	}
+}
+
 func TestConversionsBreakdown(t *testing.T) {
 	asked(t, func(t *testing.T, c *ClickHouse, q question) {
 		row := one[map[string]json.RawMessage](t, c, "conversions_breakdown", q.parameters())
@@ -119,17 +135,7 @@ func TestConversionsBreakdown(t *testing.T) {
 			t.Errorf("%d columns, want %d", len(row), want)
 		}
 		visits := q.visits()
-		all := q.worth(visits)
-		total(t, row, "total_sessions", len(visits))
-		total(t, row, "total_users", visitors(visits))
-		total(t, row, "total_conversions", all.conversions)
-		var value, rate float64
-		if json.Unmarshal(row["total_conversion_value"], &value) != nil || !near(value, all.value) {
-			t.Errorf("total_conversion_value is %s, want %v", row["total_conversion_value"], all.value)
-		}
-		if json.Unmarshal(row["overall_conversion_rate"], &rate) != nil || !rounded(rate, 100*share(all.visits, len(visits))) {
-			t.Errorf("overall_conversion_rate is %s, want %v", row["overall_conversion_rate"], 100*share(all.visits, len(visits)))
-		}
+		q.checkTotals(t, row, visits)
 		conversions := func(g group) int { return q.worth(g.visits).conversions }
 		for column, b := range converting {
 			var want [][]any

@@ -125,9 +125,9 @@ func (m *maker) moment() time.Time {
 
 func (m *maker) touch() Touch {
 	return pick(m,
-		Touch{Source: "google", Medium: "cpc", Campaign: "winter", Referrer: "https://www.google.com/", LandingPage: "/winter?utm_source=google"},
-		Touch{Source: "google", Medium: "cpc", Campaign: "brand", Referrer: "https://www.google.com/", LandingPage: "/winter?utm_source=google"},
-		Touch{Source: "facebook", Medium: "paid", Campaign: "winter", Referrer: "https://l.facebook.com/l.php", LandingPage: "/winter"},
+		Touch{Source: "google", Medium: "cpc", Campaign: "winter", Term: "skis", Referrer: "https://www.google.com/", LandingPage: "/winter?utm_source=google&gclid=abc&gbraid=1"},
+		Touch{Source: "google", Medium: "cpc", Campaign: "brand", Content: "b", Referrer: "https://www.google.com/", LandingPage: "/brand?utm_source=google&gclid=abd"},
+		Touch{Source: "facebook", Medium: "paid", Campaign: "winter", Referrer: "https://l.facebook.com/l.php", LandingPage: "/winter?ScCid=x&utm_source=facebook&fbclid=y&other=z"},
 		Touch{Source: "letter", Medium: "email", Ref: "friend", LandingPage: "/winter"},
 		Touch{Own: "partner", Ref: "friend", Source: "letter", Referrer: "https://partner.example/a?domain=other.example", LandingPage: "/winter?source=partner"},
 		Touch{Referrer: "https://news.example:8443/story", LandingPage: "/winter"},

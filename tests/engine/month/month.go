@@ -97,9 +97,9 @@ func (s *Session) Visitor() string {
 
 // Touch is where a visitor came from. Empty is null.
 type Touch struct {
-	Source, Medium, Campaign string // utm_*
-	Ref, Own                 string // ref and source
-	Referrer, LandingPage    string
+	Source, Medium, Campaign, Term, Content string // utm_*
+	Ref, Own                                string // ref and source
+	Referrer, LandingPage                   string
 }
 
 // Event is a row of events_v1.
