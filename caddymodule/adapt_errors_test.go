@@ -527,7 +527,14 @@ sink file /b/ {
 }`, "url has one argument too many: 'p.token', at Caddyfile:4"},
 	{"an unknown option of sink tinybird", `sink tinybird {
 	host https://api.tinybird.co
-}`, "unknown option 'host' in sink tinybird: known are name, timeout, token, url, at Caddyfile:4"},
+}`, "unknown option 'host' in sink tinybird: known are name, row_format, timeout, token, url, at Caddyfile:4"},
+	{"an unknown row_format of sink tinybird", `sink tinybird {
+	url https://api.tinybird.co
+	row_format reference
+}`, `row_format "reference" is unknown: known are full, firebuzz, at Caddyfile:5`},
+	{"a row_format of sink tinybird without its value", `sink tinybird {
+	row_format
+}`, "row_format wants one value and has none, at Caddyfile:4"},
 	{"a bad timeout of sink tinybird", `sink tinybird {
 	timeout 60
 }`, "timeout '60' is not a positive duration like 30m, 12h or 30d, at Caddyfile:4"},

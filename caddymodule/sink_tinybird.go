@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -8,9 +9,11 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/tinybird"
+	schema "github.com/firebuzz/caddy-sessionctx/tinybird"
 )
 
 func init() {
@@ -32,6 +35,10 @@ type TinybirdSink struct {
 	Token string `json:"token,omitempty"`
 	// Longest wait for an answer. Default: 60s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
+	// Which columns are sent: `full` (default), those of the datasource files;
+	// or `firebuzz`, those that an existing workspace of the reference system
+	// has. That one has no consents_v1, so records of consent are not sent.
+	RowFormat string `json:"row_format,omitempty"`
 
 	*tinybird.Client `json:"-"`
 }
@@ -44,8 +51,11 @@ func (TinybirdSink) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
+// rowFormatFirebuzz is the row_format of an existing workspace.
+const rowFormatFirebuzz = "firebuzz"
+
 // Provision resolves placeholders and checks URL and token. It dials nothing.
-func (s *TinybirdSink) Provision(caddy.Context) error {
+func (s *TinybirdSink) Provision(ctx caddy.Context) error {
 	repl := caddy.NewReplacer()
 	token := repl.ReplaceAll(s.Token, "")
 	if s.Token == "" {
@@ -54,16 +64,44 @@ func (s *TinybirdSink) Provision(caddy.Context) error {
 	if token == "" {
 		return fmt.Errorf("sink tinybird: its token, the placeholder %q, is empty: set it to a token with the scope DATASOURCE:APPEND", placeholderOnly(s.Token))
 	}
-	client, err := tinybird.New(tinybird.Config{
+	cfg := tinybird.Config{
 		URL:     repl.ReplaceAll(s.URL, ""),
 		Token:   token,
 		Timeout: time.Duration(s.Timeout),
-	})
+	}
+	format, err := choice("row_format", s.RowFormat, "full", rowFormatFirebuzz)
+	if err != nil {
+		return fmt.Errorf("sink tinybird: %w", err)
+	}
+	if format == rowFormatFirebuzz {
+		cfg.Rows = referenceRows
+		ctx.Logger().Warn("records of consent are not sent by this sink: with row_format firebuzz the workspace has no consents_v1; a further sink, such as `sink file`, keeps them",
+			zap.String("sink", cmp.Or(s.Name, "tinybird")))
+	}
+	client, err := tinybird.New(cfg)
 	if err != nil {
 		return fmt.Errorf("sink tinybird: %w", err)
 	}
 	s.Client = client
 	return nil
+}
+
+// referenceRows makes of a batch what an existing workspace takes. The outbox has
+// all columns: so every sink gets what it is made for, and a batch that became a
+// dead letter can be sent in another format later.
+func referenceRows(datasource string, body []byte) (rows []byte, has bool, err error) {
+	set, err := schema.Load()
+	if err != nil {
+		return nil, false, err
+	}
+	ds, ok := set.Datasource(datasource)
+	if !ok || !ds.HasReference() {
+		return nil, false, nil
+	}
+	if rows, err = ds.ReferenceRows(body); err != nil {
+		return nil, false, errors.New(outline(err))
+	}
+	return rows, true, nil
 }
 
 // placeholderOnly shows a token's setting in an error only where it is a
@@ -78,10 +116,11 @@ func placeholderOnly(s string) string {
 // UnmarshalCaddyfile sets up the sink from Caddyfile tokens:
 //
 //	tinybird {
-//		name    <name>
-//		url     <url>
-//		token   <token>
-//		timeout <duration>
+//		name       <name>
+//		url        <url>
+//		token      <token>
+//		timeout    <duration>
+//		row_format full|firebuzz
 //	}
 func (s *TinybirdSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
@@ -98,8 +137,9 @@ func (s *TinybirdSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			return tinybird.CheckURL(v)
 		}),
-		"token":   b.text(&s.Token),
-		"timeout": b.duration(&s.Timeout),
+		"token":      b.text(&s.Token),
+		"timeout":    b.duration(&s.Timeout),
+		"row_format": b.choice("row_format", &s.RowFormat, "full", rowFormatFirebuzz),
 	}); err != nil {
 		return err
 	}

@@ -12,7 +12,8 @@ import (
 	schema "github.com/firebuzz/caddy-sessionctx/tinybird"
 )
 
-// rowChecker holds rows against the datasource as its file describes it.
+// rowChecker holds rows against the datasource as its file describes it, and
+// what an existing workspace gets of them against its columns.
 func rowChecker(tb testing.TB, name string) func([]byte) error {
 	tb.Helper()
 	set, err := schema.Load()
@@ -23,7 +24,16 @@ func rowChecker(tb testing.TB, name string) func([]byte) error {
 	if !ok {
 		tb.Fatalf("no datasource %s", name)
 	}
-	return ds.Check
+	return func(row []byte) error {
+		if err := ds.Check(row); err != nil || !ds.HasReference() {
+			return err
+		}
+		reduced, err := ds.ReferenceRows(row)
+		if err != nil {
+			return err
+		}
+		return ds.CheckReference(reduced)
+	}
 }
 
 // columns decodes a row.

@@ -44,6 +44,11 @@ type Config struct {
 	// HTTPClient is used for its transport; its redirect policy is replaced.
 	// Default: a transport of its own with net/http's defaults.
 	HTTPClient *http.Client
+	// Rows makes of a batch's body what is sent, row for row, and reports false
+	// where the workspace has no such datasource: such a batch is not sent, and
+	// counts as delivered. It must make the same of the same body each time. An
+	// error blames a row. Default: the body as it is, of every datasource.
+	Rows func(datasource string, body []byte) (rows []byte, has bool, err error)
 	// AllowHTTP permits plain http to hosts that are not loopback.
 	AllowHTTP bool
 	// UserAgent names the sender. Default "caddy-sessionctx".
@@ -56,6 +61,7 @@ type Client struct {
 	host     string
 	token    string
 	agent    string
+	rows     func(datasource string, body []byte) ([]byte, bool, error)
 	timeout  time.Duration
 	http     *http.Client
 	zippers  sync.Pool
@@ -76,7 +82,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Timeout < 0 {
 		return nil, fmt.Errorf("tinybird timeout %s is negative: leave it out for %s", cfg.Timeout, DefaultTimeout)
 	}
-	c := &Client{endpoint: *endpoint, host: endpoint.Host, token: cfg.Token, agent: cfg.UserAgent, timeout: cfg.Timeout}
+	c := &Client{endpoint: *endpoint, host: endpoint.Host, token: cfg.Token, agent: cfg.UserAgent, rows: cfg.Rows, timeout: cfg.Timeout}
 	if c.timeout == 0 {
 		c.timeout = DefaultTimeout
 	}
@@ -162,7 +168,18 @@ func (c *Client) Close() error {
 func (c *Client) Deliver(ctx context.Context, b outbox.Batch) outbox.Outcome {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	body, err := c.compress(b.Body)
+	rows := b.Body
+	if c.rows != nil {
+		var has bool
+		var err error
+		if rows, has, err = c.rows(b.Datasource, rows); err != nil {
+			return outbox.Blame(fmt.Errorf("making the rows of batch %s of %s: %w", b.Name, b.Datasource, err))
+		}
+		if !has {
+			return outbox.Delivered(0, nil)
+		}
+	}
+	body, err := c.compress(rows)
 	if err != nil {
 		return outbox.Retry(0, fmt.Errorf("compressing batch %s of %s: %w", b.Name, b.Datasource, err))
 	}

@@ -205,30 +205,30 @@ func deref(f *float64) any {
 	return *f
 }
 
-func TestABTestResult(t *testing.T) {
-	asked(t, func(t *testing.T, c *ClickHouse, q question) {
-		q = ever(q)
-		for _, ask95 := range []struct {
-			confidence int
-			control    string // as asked for
-			is         string
-		}{{95, month.Control, month.Control}, {99, "bold", "bold"}, {90, "", "bold"}, {95, "nobody", "nobody"}} {
-			more := map[string]string{"confidenceLevel": fmt.Sprint(ask95.confidence)}
-			if ask95.control != "" {
-				more["controlVariantId"] = ask95.control
-			}
-			got := ask[variant](t, c, "ab_test_result", testParameters(q, month.Test, more))
-			want := q.variants(month.Test, ask95.is, ask95.confidence)
-			if len(got) != len(want) {
-				t.Fatalf("%d variants, want %d", len(got), len(want))
-			}
-			for i := range want {
-				if diff := got[i].differs(want[i]); diff != "" {
-					t.Error(diff)
-				}
+func TestABTestResult(t *testing.T) { asked(t, checkResult) }
+
+func checkResult(t *testing.T, c *ClickHouse, q question) {
+	q = ever(q)
+	for _, ask95 := range []struct {
+		confidence int
+		control    string // as asked for
+		is         string
+	}{{95, month.Control, month.Control}, {99, "bold", "bold"}, {90, "", "bold"}, {95, "nobody", "nobody"}} {
+		more := map[string]string{"confidenceLevel": fmt.Sprint(ask95.confidence)}
+		if ask95.control != "" {
+			more["controlVariantId"] = ask95.control
+		}
+		got := ask[variant](t, c, "ab_test_result", testParameters(q, month.Test, more))
+		want := q.variants(month.Test, ask95.is, ask95.confidence)
+		if len(got) != len(want) {
+			t.Fatalf("%d variants, want %d", len(got), len(want))
+		}
+		for i := range want {
+			if diff := got[i].differs(want[i]); diff != "" {
+				t.Error(diff)
 			}
 		}
-	})
+	}
 }
 
 // trial is a truth in which so many of so many visits converted.

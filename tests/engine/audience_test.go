@@ -142,29 +142,29 @@ func sameList(got [][]any, want [][]any, percent int) string {
 	return ""
 }
 
-func TestAudienceBreakdown(t *testing.T) {
-	asked(t, func(t *testing.T, c *ClickHouse, q question) {
-		row := one[map[string]json.RawMessage](t, c, "audience_breakdown", q.parameters())
-		visits := q.visits()
-		if len(row) != len(audience)+2 {
-			t.Errorf("%d columns, want %d", len(row), len(audience)+2)
-		}
-		total(t, row, "total_sessions", len(visits))
-		total(t, row, "total_users", visitors(visits))
-		for column, b := range audience {
-			var want [][]any
-			for _, g := range b.groups(visits, sessionsOf) {
-				returning := len(filter(g.visits, func(v visit) bool { return v.Returning }))
-				n, percent := len(g.visits), 100*share(len(g.visits), len(visits))
-				figures := []any{n, visitors(g.visits), n - returning, returning, percent}
-				if column == "user_types" {
-					figures = []any{n, visitors(g.visits), percent}
-				}
-				want = append(want, append(g.key, figures...))
+func TestAudienceBreakdown(t *testing.T) { asked(t, checkAudience) }
+
+func checkAudience(t *testing.T, c *ClickHouse, q question) {
+	row := one[map[string]json.RawMessage](t, c, "audience_breakdown", q.parameters())
+	visits := q.visits()
+	if len(row) != len(audience)+2 {
+		t.Errorf("%d columns, want %d", len(row), len(audience)+2)
+	}
+	total(t, row, "total_sessions", len(visits))
+	total(t, row, "total_users", visitors(visits))
+	for column, b := range audience {
+		var want [][]any
+		for _, g := range b.groups(visits, sessionsOf) {
+			returning := len(filter(g.visits, func(v visit) bool { return v.Returning }))
+			n, percent := len(g.visits), 100*share(len(g.visits), len(visits))
+			figures := []any{n, visitors(g.visits), n - returning, returning, percent}
+			if column == "user_types" {
+				figures = []any{n, visitors(g.visits), percent}
 			}
-			checkList(t, row, column, want, func(width int) int { return width - 1 })
+			want = append(want, append(g.key, figures...))
 		}
-	})
+		checkList(t, row, column, want, func(width int) int { return width - 1 })
+	}
 }
 
 // total compares a column that is a whole number.

@@ -128,39 +128,39 @@ func (q question) checkTotals(t *testing.T, row map[string]json.RawMessage, visi
 	}
 }
 
-func TestConversionsBreakdown(t *testing.T) {
-	asked(t, func(t *testing.T, c *ClickHouse, q question) {
-		row := one[map[string]json.RawMessage](t, c, "conversions_breakdown", q.parameters())
-		if want := 5 + len(converting) + 3; len(row) != want {
-			t.Errorf("%d columns, want %d", len(row), want)
-		}
-		visits := q.visits()
-		q.checkTotals(t, row, visits)
-		conversions := func(g group) int { return q.worth(g.visits).conversions }
-		for column, b := range converting {
-			var want [][]any
-			for _, g := range b.groups(visits, conversions, sessionsOf) {
-				w := q.worth(g.visits)
-				tuple := append(g.key, len(g.visits), visitors(g.visits), w.conversions, w.value, 100*share(w.visits, len(g.visits)))
-				if column != "user_type_conversions" {
-					tuple = append(tuple, w.ofNew, w.ofReturning)
-				}
-				want = append(want, tuple)
+func TestConversionsBreakdown(t *testing.T) { asked(t, checkConversions) }
+
+func checkConversions(t *testing.T, c *ClickHouse, q question) {
+	row := one[map[string]json.RawMessage](t, c, "conversions_breakdown", q.parameters())
+	if want := 5 + len(converting) + 3; len(row) != want {
+		t.Errorf("%d columns, want %d", len(row), want)
+	}
+	visits := q.visits()
+	q.checkTotals(t, row, visits)
+	conversions := func(g group) int { return q.worth(g.visits).conversions }
+	for column, b := range converting {
+		var want [][]any
+		for _, g := range b.groups(visits, conversions, sessionsOf) {
+			w := q.worth(g.visits)
+			tuple := append(g.key, len(g.visits), visitors(g.visits), w.conversions, w.value, 100*share(w.visits, len(g.visits)))
+			if column != "user_type_conversions" {
+				tuple = append(tuple, w.ofNew, w.ofReturning)
 			}
-			rateAt := func(width int) int { return width - 3 }
-			if column == "user_type_conversions" {
-				rateAt = func(width int) int { return width - 1 }
-			}
-			checkList(t, row, column, want, rateAt)
+			want = append(want, tuple)
 		}
-		never := func(int) int { return -1 }
-		checkList(t, row, "hourly_conversions", q.occasions(visits, func(e *month.Event) (int, []any) {
-			return e.At.Hour(), []any{e.At.Hour()}
-		}), never)
-		checkList(t, row, "daily_conversions", q.occasions(visits, func(e *month.Event) (int, []any) {
-			day := weekday(e.At)
-			return day[0].(int), day
-		}), never)
-		checkList(t, row, "value_distribution", q.occasions(visits, q.valueRange), never)
-	})
+		rateAt := func(width int) int { return width - 3 }
+		if column == "user_type_conversions" {
+			rateAt = func(width int) int { return width - 1 }
+		}
+		checkList(t, row, column, want, rateAt)
+	}
+	never := func(int) int { return -1 }
+	checkList(t, row, "hourly_conversions", q.occasions(visits, func(e *month.Event) (int, []any) {
+		return e.At.Hour(), []any{e.At.Hour()}
+	}), never)
+	checkList(t, row, "daily_conversions", q.occasions(visits, func(e *month.Event) (int, []any) {
+		day := weekday(e.At)
+		return day[0].(int), day
+	}), never)
+	checkList(t, row, "value_distribution", q.occasions(visits, q.valueRange), never)
 }

@@ -9,6 +9,8 @@ require (
 
 require (
 	github.com/ebitengine/purego v0.8.2 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sys v0.50.0 // indirect
 )
 

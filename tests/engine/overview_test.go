@@ -17,49 +17,49 @@ type overview struct {
 	SeriesConversions []int    `json:"series_conversions"`
 }
 
-func TestOverviewAnalytics(t *testing.T) {
-	asked(t, func(t *testing.T, c *ClickHouse, q question) {
-		got := one[overview](t, c, "overview_analytics", q.parameters())
-		visits, converting := q.visits(), 0
-		sessions, conversions := make(map[time.Time]int), make(map[time.Time]int)
-		for _, v := range visits {
-			sessions[v.start.Truncate(time.Hour)]++
-			if n, _ := q.conversions(v); n > 0 {
-				converting++
-			}
+func TestOverviewAnalytics(t *testing.T) { asked(t, checkOverview) }
+
+func checkOverview(t *testing.T, c *ClickHouse, q question) {
+	got := one[overview](t, c, "overview_analytics", q.parameters())
+	visits, converting := q.visits(), 0
+	sessions, conversions := make(map[time.Time]int), make(map[time.Time]int)
+	for _, v := range visits {
+		sessions[v.start.Truncate(time.Hour)]++
+		if n, _ := q.conversions(v); n > 0 {
+			converting++
 		}
-		pageviews, bought := 0, 0
-		for _, e := range q.events() {
-			if e.ID == "page-view" {
-				pageviews++
-			}
-			if q.converts(e) {
-				bought++
-				conversions[e.At.Truncate(time.Hour)]++
-			}
+	}
+	pageviews, bought := 0, 0
+	for _, e := range q.events() {
+		if e.ID == "page-view" {
+			pageviews++
 		}
-		if got.Sessions != len(visits) || got.Pageviews != pageviews || got.Conversions != bought {
-			t.Errorf("got %d sessions, %d page views, %d conversions, want %d, %d, %d",
-				got.Sessions, got.Pageviews, got.Conversions, len(visits), pageviews, bought)
+		if q.converts(e) {
+			bought++
+			conversions[e.At.Truncate(time.Hour)]++
 		}
-		if want := share(converting, len(visits)); !near(got.CTR, want) {
-			t.Errorf("ctr is %v, want %v", got.CTR, want)
+	}
+	if got.Sessions != len(visits) || got.Pageviews != pageviews || got.Conversions != bought {
+		t.Errorf("got %d sessions, %d page views, %d conversions, want %d, %d, %d",
+			got.Sessions, got.Pageviews, got.Conversions, len(visits), pageviews, bought)
+	}
+	if want := share(converting, len(visits)); !near(got.CTR, want) {
+		t.Errorf("ctr is %v, want %v", got.CTR, want)
+	}
+	i := 0
+	for hour := q.period.start.Truncate(time.Hour); !hour.After(q.period.end); hour = hour.Add(time.Hour) {
+		if i >= len(got.SeriesTS) {
+			t.Fatalf("the series ends after %d hours, before %v", i, hour)
 		}
-		i := 0
-		for hour := q.period.start.Truncate(time.Hour); !hour.After(q.period.end); hour = hour.Add(time.Hour) {
-			if i >= len(got.SeriesTS) {
-				t.Fatalf("the series ends after %d hours, before %v", i, hour)
-			}
-			if want := hour.Format(time.DateTime); got.SeriesTS[i] != want || got.SeriesSessions[i] != sessions[hour] || got.SeriesConversions[i] != conversions[hour] {
-				t.Errorf("hour %d is %s with %d, %d, want %s with %d, %d", i,
-					got.SeriesTS[i], got.SeriesSessions[i], got.SeriesConversions[i], want, sessions[hour], conversions[hour])
-			}
-			i++
+		if want := hour.Format(time.DateTime); got.SeriesTS[i] != want || got.SeriesSessions[i] != sessions[hour] || got.SeriesConversions[i] != conversions[hour] {
+			t.Errorf("hour %d is %s with %d, %d, want %s with %d, %d", i,
+				got.SeriesTS[i], got.SeriesSessions[i], got.SeriesConversions[i], want, sessions[hour], conversions[hour])
 		}
-		if i != len(got.SeriesTS) {
-			t.Errorf("the series has %d hours, want %d", len(got.SeriesTS), i)
-		}
-	})
+		i++
+	}
+	if i != len(got.SeriesTS) {
+		t.Errorf("the series has %d hours, want %d", len(got.SeriesTS), i)
+	}
 }
 
 func share(part, whole int) float64 {

@@ -115,25 +115,25 @@ func (p primitives) differs(want primitives) string {
 	return fmt.Sprintf("got  %+v\nwant %+v", p, want)
 }
 
-func TestSumPrimitives(t *testing.T) {
-	asked(t, func(t *testing.T, c *ClickHouse, q question) {
-		parameters := q.parameters()
-		parameters["eventIds"] = strings.Join(customs, ",")
-		row := one[map[string]json.RawMessage](t, c, "sum_primitives", parameters)
-		if len(row) != 24 {
-			t.Errorf("%d columns, want 24", len(row))
+func TestSumPrimitives(t *testing.T) { asked(t, checkSums) }
+
+func checkSums(t *testing.T, c *ClickHouse, q question) {
+	parameters := q.parameters()
+	parameters["eventIds"] = strings.Join(customs, ",")
+	row := one[map[string]json.RawMessage](t, c, "sum_primitives", parameters)
+	if len(row) != 24 {
+		t.Errorf("%d columns, want 24", len(row))
+	}
+	previous := q
+	previous.period = q.period.before()
+	for prefix, q := range map[string]question{"current_": q, "previous_": previous} {
+		want := q.count(q.visits(), q.events())
+		got := prefixed(t, row, prefix)
+		got.withDuration = want.withDuration // which is no column
+		if diff := got.differs(want); diff != "" {
+			t.Errorf("%s\n%s", prefix, diff)
 		}
-		previous := q
-		previous.period = q.period.before()
-		for prefix, q := range map[string]question{"current_": q, "previous_": previous} {
-			want := q.count(q.visits(), q.events())
-			got := prefixed(t, row, prefix)
-			got.withDuration = want.withDuration // which is no column
-			if diff := got.differs(want); diff != "" {
-				t.Errorf("%s\n%s", prefix, diff)
-			}
-		}
-	})
+	}
 }
 
 // prefixed takes the columns with that prefix.
@@ -165,7 +165,9 @@ type bucket struct {
 	Timed int     `json:"total_sessions_with_duration"`
 }
 
-func TestTimeseriesPrimitives(t *testing.T) {
+func TestTimeseriesPrimitives(t *testing.T) { asked(t, checkTimeseries) }
+
+func checkTimeseries(t *testing.T, c *ClickHouse, q question) {
 	steps := []struct {
 		granularity, label string
 		step               time.Duration
@@ -176,44 +178,42 @@ func TestTimeseriesPrimitives(t *testing.T) {
 		{"day", "2006-01-02", 24 * time.Hour},
 		{"week", "2006-01-02", 7 * 24 * time.Hour},
 	}
-	asked(t, func(t *testing.T, c *ClickHouse, q question) {
-		visits, events := q.visits(), q.events()
-		for _, s := range steps {
-			short := q.period.end.Sub(q.period.start) < 24*time.Hour
-			if s.step == time.Minute && !short || s.granularity != "day" && q != questions()["ten days"] && !short {
-				continue
+	visits, events := q.visits(), q.events()
+	for _, s := range steps {
+		short := q.period.end.Sub(q.period.start) < 24*time.Hour
+		if s.step == time.Minute && !short || s.granularity != "day" && q != questions()["ten days"] && !short {
+			continue
+		}
+		parameters := q.parameters()
+		parameters["eventIds"] = strings.Join(customs, ",")
+		if s.granularity != "" {
+			parameters["granularity"] = s.granularity
+		}
+		got := ask[bucket](t, c, "timeseries_primitives", parameters)
+		// Truncate counts from year 1, which began on a Monday.
+		start := q.period.start.Truncate(s.step)
+		for i := 0; !start.After(q.period.end); i++ {
+			end := start.Add(s.step)
+			in := func(at time.Time) bool { return !at.Before(start) && at.Before(end) }
+			want := q.count(filter(visits, func(v visit) bool { return in(v.start) }),
+				filter(events, func(e *month.Event) bool { return in(e.At) }))
+			if i >= len(got) {
+				t.Fatalf("%s: no bucket for %v", s.granularity, start)
 			}
-			parameters := q.parameters()
-			parameters["eventIds"] = strings.Join(customs, ",")
-			if s.granularity != "" {
-				parameters["granularity"] = s.granularity
+			g := got[i]
+			if g.Start != start.Format(time.DateTime) || g.End != end.Format(time.DateTime) || g.Label != start.Format(s.label) {
+				t.Errorf("%s: bucket %d is %s to %s, %q, want %v", s.granularity, i, g.Start, g.End, g.Label, start)
 			}
-			got := ask[bucket](t, c, "timeseries_primitives", parameters)
-			// Truncate counts from year 1, which began on a Monday.
-			start := q.period.start.Truncate(s.step)
-			for i := 0; !start.After(q.period.end); i++ {
-				end := start.Add(s.step)
-				in := func(at time.Time) bool { return !at.Before(start) && at.Before(end) }
-				want := q.count(filter(visits, func(v visit) bool { return in(v.start) }),
-					filter(events, func(e *month.Event) bool { return in(e.At) }))
-				if i >= len(got) {
-					t.Fatalf("%s: no bucket for %v", s.granularity, start)
-				}
-				g := got[i]
-				if g.Start != start.Format(time.DateTime) || g.End != end.Format(time.DateTime) || g.Label != start.Format(s.label) {
-					t.Errorf("%s: bucket %d is %s to %s, %q, want %v", s.granularity, i, g.Start, g.End, g.Label, start)
-				}
-				g.ConversionValue, g.withDuration = g.Value, g.Timed
-				if diff := g.differs(want); diff != "" {
-					t.Errorf("%s, %v\n%s", s.granularity, start, diff)
-				}
-				start = end
-				if start.After(q.period.end) && len(got) != i+1 {
-					t.Errorf("%s: %d buckets, want %d", s.granularity, len(got), i+1)
-				}
+			g.ConversionValue, g.withDuration = g.Value, g.Timed
+			if diff := g.differs(want); diff != "" {
+				t.Errorf("%s, %v\n%s", s.granularity, start, diff)
+			}
+			start = end
+			if start.After(q.period.end) && len(got) != i+1 {
+				t.Errorf("%s: %d buckets, want %d", s.granularity, len(got), i+1)
 			}
 		}
-	})
+	}
 }
 
 func filter[T any](all []T, keep func(T) bool) []T {
