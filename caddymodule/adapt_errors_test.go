@@ -49,7 +49,7 @@ func explained(t *testing.T, before, after string, mistakes []mistake) {
 }
 
 var siteMistakes = []mistake{
-	{"an unknown option", "sesion_duration 30m", "unknown option 'sesion_duration' in session_context: known are ab_test, allow_origin, api_base_url, api_path, attribution_window, before_consent, campaign, campaign_environment, client, client_hints, consent, debug, environment, identity, inject, landing_page, legacy_ids, log_ids, own_hosts, project, rate_limit, segment, session_duration, variable, visit, workspace, at Caddyfile:8"},
+	{"an unknown option", "sesion_duration 30m", "unknown option 'sesion_duration' in session_context: known are ab_test, allow_origin, api_base_url, api_path, attribution_window, before_consent, campaign, campaign_environment, client, client_hints, consent, debug, environment, identity, inject, landing_page, legacy_ids, log_ids, own_hosts, project, rate_limit, segment, session_duration, variable, visit, web_vitals, workspace, at Caddyfile:8"},
 	{"an unknown option in consent", `consent {
 	requires always
 }`, "unknown option 'requires' in consent: known are google_consent_mode, localization, privacy_policy, require, respect, store_ip, terms, user_cookie, at Caddyfile:9"},
@@ -329,6 +329,8 @@ ab_test hero {
 	{"an unknown inject", "inject late", `inject "late" is unknown: known are inline, loader, off, at Caddyfile:8`},
 	{"an unknown visit", "visit session", `visit "session" is unknown: known are script, page, at Caddyfile:8`},
 	{"an unknown client_hints", "client_hints all", `client_hints "all" is unknown: known are on, off, at Caddyfile:8`},
+	{"web_vitals neither on nor off", "web_vitals yes", "web_vitals 'yes' is neither on nor off, at Caddyfile:8"},
+	{"web_vitals without a client", "web_vitals on", "web_vitals on reports by the browser runtime: add client on, or take it away, at Caddyfile:8"},
 	{"client neither on nor off", "client yes", "client 'yes' is neither on nor off, at Caddyfile:8"},
 	{"a variable that is no name", "variable my-context", `variable "my-context" is not a JavaScript name of at most 64 characters, like __FIREBUZZ_SESSION_CONTEXT__, at Caddyfile:8`},
 	{"one too many: landing_page", "landing_page lp_1 extra", "landing_page has one argument too many: 'extra', at Caddyfile:8"},
@@ -398,6 +400,7 @@ ab_test hero {
 	{"one too many: client", "client off extra", "client has one argument too many: 'extra', at Caddyfile:8"},
 	{"one too many: variable", "variable ctx extra", "variable has one argument too many: 'extra', at Caddyfile:8"},
 	{"one too many: visit", "visit page extra", "visit has one argument too many: 'extra', at Caddyfile:8"},
+	{"one too many: web_vitals", "web_vitals off extra", "web_vitals has one argument too many: 'extra', at Caddyfile:8"},
 	{"one too many: client_hints", "client_hints off extra", "client_hints has one argument too many: 'extra', at Caddyfile:8"},
 	{"one too many: log_ids", "log_ids on", "log_ids has one argument too many: 'on', at Caddyfile:8"},
 	{"one too many: debug", "debug on", "debug has one argument too many: 'on', at Caddyfile:8"},

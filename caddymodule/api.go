@@ -60,7 +60,7 @@ var readers = map[string]func(*call) (any, error){
 
 func isRoute(path string) bool {
 	_, ok := routes[path]
-	return ok || isRuntime(path)
+	return ok || scriptAt(path) != nil
 }
 
 // refusal is an answer other than success. It tells the client what is wrong.
@@ -127,8 +127,8 @@ type call struct {
 // serveAPI answers one call. It never returns an error for the client's
 // fault: a site's error pages are HTML.
 func (a *App) serveAPI(w http.ResponseWriter, r *http.Request, name string, site *Handler) error {
-	if isRuntime(name) {
-		serveRuntime(w, r, name)
+	if s := scriptAt(name); s != nil {
+		serveScript(w, r, name, s)
 		return nil
 	}
 	c := &call{app: a, site: site, w: w, r: r, name: name, route: routes[name], now: wallClock()}

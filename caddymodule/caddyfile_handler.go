@@ -64,6 +64,7 @@ func init() {
 //		}
 //		inject               inline|loader|off
 //		client               on|off
+//		web_vitals           on|off
 //		variable             <name>
 //		visit                script|page
 //		client_hints         on|off
@@ -115,6 +116,7 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 		"ab_test":              func() error { return parseABTest(h.Dispenser, c, at) },
 		"inject":               b.choice("inject", &c.Inject, "inline", "loader", "off"),
 		"client":               b.onOff(&hd.Client),
+		"web_vitals":           b.onOff(&hd.WebVitals),
 		"variable":             at.option(h.Dispenser, c, b.text(&c.Variable)),
 		"visit":                b.choice("visit", &c.Visit, "script", "page"),
 		"client_hints":         b.choice("client_hints", &c.ClientHints, "on", "off"),
@@ -125,6 +127,9 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 		return nil, err
 	}
 	if _, err := c.values(); err != nil {
+		return nil, at.wrap(err, start)
+	}
+	if err := hd.checkClient(); err != nil {
 		return nil, at.wrap(err, start)
 	}
 	return hd, nil

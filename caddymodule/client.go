@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -10,36 +11,27 @@ import (
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 )
 
-// The browser runtime is reached under the API's path by a name with its hash,
-// which pages are given, and by a name without one, for pages whose HTML is
-// written by hand.
-const (
-	runtimePrefix = "runtime."
-	runtimeSuffix = "js"
-)
-
-// isRuntime reports whether the path, below the API's, is one of the browser
-// runtime's: runtime.js, or runtime.<hash>.js with the hash of any build.
-func isRuntime(path string) bool {
-	rest, ok := strings.CutPrefix(path, runtimePrefix)
-	if !ok {
-		return false
+// scriptAt is the browser runtime's script that the path, below the API's,
+// names: runtime.js, for pages whose HTML is written by hand, or
+// runtime.<hash>.js with the hash of any build; nil if it names none.
+func scriptAt(path string) *client.Script {
+	name, rest, _ := strings.Cut(path, ".")
+	for _, s := range []*client.Script{client.Runtime, client.RuntimeIdle} {
+		if s.Name != name {
+			continue
+		}
+		if hash, ok := strings.CutSuffix(rest, ".js"); rest == "js" || ok && len(hash) == len(s.Hash) && strings.Trim(hash, "0123456789abcdef") == "" {
+			return s
+		}
 	}
-	hash, ok := strings.CutSuffix(rest, runtimeSuffix)
-	if !ok {
-		return false
-	}
-	if hash == "" {
-		return true
-	}
-	hash, ok = strings.CutSuffix(hash, ".")
-	return ok && len(hash) == len(client.Hash) && strings.Trim(hash, "0123456789abcdef") == ""
+	return nil
 }
 
-// serveRuntime answers with the browser runtime, the same for everyone. A page
-// out of a cache, or of a node that is updated sooner or later than this one,
-// may name another build: it gets this one, which nobody keeps under that name.
-func serveRuntime(w http.ResponseWriter, r *http.Request, path string) {
+// serveScript answers with a script of the browser runtime, the same for
+// everyone. A page out of a cache, or of a node that is updated sooner or later
+// than this one, may name another build: it gets this one, which nobody keeps
+// under that name.
+func serveScript(w http.ResponseWriter, r *http.Request, path string, s *client.Script) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -52,24 +44,40 @@ func serveRuntime(w http.ResponseWriter, r *http.Request, path string) {
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	h.Set("Content-Type", "text/javascript; charset=utf-8")
-	h.Set("ETag", `"`+client.Hash+`"`)
+	h.Set("ETag", `"`+s.Hash+`"`)
 	h.Set("Cache-Control", "no-cache")
-	if path == runtimePrefix+client.Hash+"."+runtimeSuffix {
+	if path == s.File() {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(client.Runtime))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(s.Body))
+}
+
+// checkClient checks the options of the browser runtime.
+func (h *Handler) checkClient() error {
+	if h.WebVitals && !h.Client {
+		return errors.New("web_vitals on reports by the browser runtime: add client on, or take it away")
+	}
+	return nil
 }
 
 // runtimeURL is the runtime's path with this build's hash, or "" if the page
 // brings its own client. What stands behind it tells the runtime which global
-// holds the context.
+// holds the context, and which file reports web vitals: #name, #,file or
+// #name,file.
 func (h *Handler) runtimeURL() string {
 	if !h.Client {
 		return ""
 	}
-	u := h.apiPath + "/" + runtimePrefix + client.Hash + "." + runtimeSuffix
+	u := h.apiPath + "/" + client.Runtime.File()
+	variable, vitals := "", ""
 	if h.variable != sessionctx.DefaultVariable {
-		u += "#" + h.variable
+		variable = h.variable
 	}
-	return u
+	if h.WebVitals {
+		vitals = "," + client.RuntimeIdle.File()
+	}
+	if variable+vitals == "" {
+		return u
+	}
+	return u + "#" + variable + vitals
 }

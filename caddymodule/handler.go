@@ -42,6 +42,9 @@ type Handler struct {
 	// Also add the browser runtime's script to pages, which reports what they
 	// do. Default: off, the page brings its own client.
 	Client bool `json:"client,omitempty"`
+	// With Client: also report web vitals, by a second script that pages load
+	// when they are idle. Default: off.
+	WebVitals bool `json:"web_vitals,omitempty"`
 
 	app      *App
 	campaign *sessionctx.Campaign
@@ -84,6 +87,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if d := campaign.SessionDuration; d < shortSessionDuration {
 		h.log.Warn("sessions are very short: visitors who read for a while are renewed again and again",
 			zap.String("campaign", campaign.ID), zap.Duration("session_duration", d))
+	}
+	if err := h.checkClient(); err != nil {
+		return fmt.Errorf("campaign %s: %w", h.Campaign.Campaign, err)
 	}
 	if h.settings, err = json.Marshal(h); err != nil {
 		return err

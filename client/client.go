@@ -1,6 +1,6 @@
 // Package client holds the browser runtime, built from src by client/build:
-// what a landing page runs with `client on`. The built file is committed, since
-// who builds Caddy with this module has no esbuild.
+// what a landing page runs with `client on`. The built files are committed,
+// since who builds Caddy with this module has no esbuild.
 package client
 
 import (
@@ -9,15 +9,32 @@ import (
 	"encoding/hex"
 )
 
-// Runtime is the runtime, a JavaScript module in UTF-8. It is not to be changed.
-//
+// Script is a JavaScript module in UTF-8. It is not to be changed.
+type Script struct {
+	// Name begins its file's name: runtime.
+	Name string
+	Body []byte
+	// Hash names this Body: 16 hex digits of its SHA-256.
+	Hash string
+}
+
+// File is the name by which it may be kept for ever: runtime.<hash>.js.
+func (s *Script) File() string { return s.Name + "." + s.Hash + ".js" }
+
+// Runtime is what each page loads.
+var Runtime = script("runtime", runtime)
+
+// RuntimeIdle is what the Runtime loads once the page has done its work, where
+// web vitals are reported. The URL of the Runtime's script names its file.
+var RuntimeIdle = script("runtime-idle", runtimeIdle)
+
 //go:embed dist/runtime.js
-var Runtime []byte
+var runtime []byte
 
-// Hash names this Runtime: 16 hex digits of its SHA-256.
-var Hash = hash()
+//go:embed dist/runtime-idle.js
+var runtimeIdle []byte
 
-func hash() string {
-	sum := sha256.Sum256(Runtime)
-	return hex.EncodeToString(sum[:8])
+func script(name string, body []byte) *Script {
+	sum := sha256.Sum256(body)
+	return &Script{Name: name, Body: body, Hash: hex.EncodeToString(sum[:8])}
 }

@@ -52,7 +52,7 @@ func TestClientIsSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Write(client.Runtime)
+	w.Write(client.Runtime.Body)
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -21,24 +21,31 @@ func TestClientIsServed(t *testing.T) {
 	c.start()
 
 	const forever, now = "public, max-age=31536000, immutable", "no-cache"
-	ours := "runtime." + client.Hash + ".js"
-	other := "runtime." + strings.Repeat("0", len(client.Hash)) + ".js"
-	for _, tt := range []struct {
+	type request struct {
 		name, method, url, match string
 		status                   int
 		cache                    string
-	}{
-		{"by its own name", "GET", c.site + "/s/" + ours, "", 200, forever},
-		{"below the default path", "GET", c.site + "/client-api/v1/" + ours, "", 200, forever},
-		{"by session_context_api", "GET", alone + "/client-api/v1/" + ours, "", 200, forever},
-		{"by another build's name", "GET", c.site + "/s/" + other, "", 200, now},
-		{"by a name that stays", "GET", c.site + "/s/runtime.js", "", 200, now},
-		{"unchanged", "GET", c.site + "/s/runtime.js", `"` + client.Hash + `"`, 304, now},
-		{"its head", "HEAD", c.site + "/s/" + ours, "", 200, forever},
-		{"posted to", "POST", c.site + "/s/" + ours, "", 405, "no-store"},
-		{"by a name that is no hash", "GET", c.site + "/s/runtime.0000000000000zzz.js", "", 404, ""},
-		{"by half a name", "GET", c.site + "/s/runtime." + client.Hash, "", 404, ""},
-	} {
+		script                   *client.Script
+	}
+	tests := []request{
+		{"no script of ours", "GET", c.site + "/s/runtime-other.js", "", 404, "", nil},
+	}
+	for _, s := range []*client.Script{client.Runtime, client.RuntimeIdle} {
+		below, plain := c.site+"/s/", s.Name+".js"
+		tests = append(tests, []request{
+			{"by its own name", "GET", below + s.File(), "", 200, forever, s},
+			{"below the default path", "GET", c.site + "/client-api/v1/" + s.File(), "", 200, forever, s},
+			{"by session_context_api", "GET", alone + "/client-api/v1/" + s.File(), "", 200, forever, s},
+			{"by another build's name", "GET", below + s.Name + "." + strings.Repeat("0", len(s.Hash)) + ".js", "", 200, now, s},
+			{"by a name that stays", "GET", below + plain, "", 200, now, s},
+			{"unchanged", "GET", below + plain, `"` + s.Hash + `"`, 304, now, s},
+			{"its head", "HEAD", below + s.File(), "", 200, forever, s},
+			{"posted to", "POST", below + s.File(), "", 405, "no-store", s},
+			{"by a name that is no hash", "GET", below + s.Name + ".0000000000000zzz.js", "", 404, "", s},
+			{"by half a name", "GET", below + s.Name + "." + s.Hash, "", 404, "", s},
+		}...)
+	}
+	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			req, err := http.NewRequest(tt.method, tt.url, nil)
 			if err != nil {
@@ -59,7 +66,7 @@ func TestClientIsServed(t *testing.T) {
 			if res.StatusCode != tt.status || tt.cache != "" && h.Get("Cache-Control") != tt.cache {
 				t.Fatalf("%d, header %v", res.StatusCode, h)
 			}
-			if tt.status == 200 && tt.method == "GET" && string(body) != string(client.Runtime) {
+			if tt.status == 200 && tt.method == "GET" && string(body) != string(tt.script.Body) {
 				t.Errorf("it is another script, of %d bytes", len(body))
 			}
 			if tt.status == 200 && (h.Get("Content-Type") != "text/javascript; charset=utf-8" || h.Get("X-Content-Type-Options") != "nosniff" ||
@@ -80,7 +87,7 @@ func TestClientTag(t *testing.T) {
 	c := newCaddy(t)
 	writePage(t, c, "index.html", plainPage)
 	loader := "http://" + freeAddr(t)
-	c.write(globals("") + "SITE {\n\t" + campaignLines("cmp_1", "client on", "variable other$Name") + "\n\theader Content-Security-Policy \"script-src 'nonce-own'\"\n\troot DIR/www\n\tfile_server\n}\n" +
+	c.write(globals("") + "SITE {\n\t" + campaignLines("cmp_1", "client on", "web_vitals on", "variable other$Name") + "\n\theader Content-Security-Policy \"script-src 'nonce-own'\"\n\troot DIR/www\n\tfile_server\n}\n" +
 		loader + " {\n\t" + campaignLines("cmp_2", "client on", "inject loader") + "\n\troot DIR/www\n\tfile_server\n}\n")
 	c.start()
 
@@ -90,7 +97,7 @@ func TestClientTag(t *testing.T) {
 	want := `<script data-session-context="" type="module" async="" nonce="`
 	nonce, ok := strings.CutPrefix(tag, want)
 	nonce, src, _ := strings.Cut(nonce, `"`)
-	if !ok || src != ` src="/client-api/v1/runtime.`+client.Hash+`.js#other$Name">` {
+	if !ok || src != ` src="/client-api/v1/`+client.Runtime.File()+`#other$Name,`+client.RuntimeIdle.File()+`">` {
 		t.Errorf("the tag is %s", tag)
 	}
 	context := `<script data-session-context="" nonce="` + nonce + `">document.currentScript.removeAttribute("nonce");document.currentScript.previousSibling.removeAttribute("nonce");window.other$Name=`
@@ -102,7 +109,7 @@ func TestClientTag(t *testing.T) {
 	}
 
 	_, body = newVisitor(t, loader, desktop, false).page("/")
-	want = `<head><script data-session-context="" type="module" async="" src="/client-api/v1/runtime.` + client.Hash + `.js"></script><script data-session-context="" src="/client-api/v1/session/context.js?campaign_id=cmp_2"></script>`
+	want = `<head><script data-session-context="" type="module" async="" src="/client-api/v1/` + client.Runtime.File() + `"></script><script data-session-context="" src="/client-api/v1/session/context.js?campaign_id=cmp_2"></script>`
 	if strings.Replace(body, want, "<head>", 1) != plainPage {
 		t.Errorf("the page with a loader:\n%s", body)
 	}

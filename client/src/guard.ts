@@ -14,7 +14,7 @@ export function guard<A extends unknown[]>(f: (...args: A) => unknown): (...args
 	};
 }
 
-/** Listens with a function that never throws, never delays scrolling and never prevents what the event does. */
+/** Listens with a function that never throws. Ours prevent nothing. */
 export function listen(target: EventTarget, types: string, f: (event: never) => unknown, capture = false): void {
-	for (const type of types.split(" ")) target.addEventListener(type, guard(f as (event: Event) => unknown), { capture, passive: true });
+	for (const type of types.split(" ")) target.addEventListener(type, guard(f as (event: Event) => unknown), capture);
 }

@@ -21,11 +21,11 @@ let variable: string;
 let started: Promise<void> | undefined;
 
 /**
- * Takes the context that the page has in the global of that name. False: there
+ * Takes the context that the page has in the global of that name, or in the usual one. False: there
  * is none that the API would take, and nothing happens. A page has one session.
  */
-export function connect(name: string = defaultVariable): boolean {
-	const c = pageContext((variable = name));
+export function connect(name?: string): boolean {
+	const c = pageContext((variable = name || defaultVariable));
 	if (c) begin(c);
 	return !!c;
 }

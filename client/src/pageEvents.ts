@@ -5,6 +5,7 @@ import { onRouteChange } from "./onRouteChange.ts";
 import { leave } from "./queue.ts";
 import { beginView, timeOnPage, track } from "./track.ts";
 import { rewindScroll } from "./trackScroll.ts";
+import { whenLoaded } from "./whenLoaded.ts";
 import { whenVisible } from "./whenVisible.ts";
 
 /** Longest that the first events wait for the page to load, so that all go in one request; in ms. */
@@ -40,8 +41,7 @@ function loaded(): void {
 export function trackPage(): void {
 	if (document.readyState === "loading") listen(document, "DOMContentLoaded", ready);
 	else ready();
-	if (document.readyState === "complete") loaded();
-	else listen(window, "load", loaded);
+	whenLoaded(loaded);
 	listen(window, "pageshow", (e: PageTransitionEvent) => e.persisted && view());
 	onRouteChange(view);
 	listen(window, "pagehide", () => {

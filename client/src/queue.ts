@@ -45,10 +45,8 @@ export function enqueue(event: string, within: number): void {
 
 /** Sends all that waits at once, and waits for nothing: the page may be gone in a moment. */
 export function leave(): void {
-	for (let batch: string[]; (batch = next()).length; ) {
-		const [sent, list] = [batch, failed];
-		send(sent, true).then((answer) => passing(answer) && fail(sent, answer, list));
-	}
+	const list = failed;
+	for (let batch: string[]; (batch = next()).length; ) send(batch, true).then((answer) => passing(answer) && fail(batch, answer, list));
 	save();
 }
 

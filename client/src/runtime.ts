@@ -1,6 +1,6 @@
-import { defaultVariable } from "./context.ts";
 import { guard } from "./guard.ts";
 import { connect, SessionManager } from "./manager.ts";
+import { trackVitals } from "./vitals.ts";
 
 /*
  * What a page runs that the server added this script to. The global is the
@@ -11,8 +11,9 @@ import { connect, SessionManager } from "./manager.ts";
 const page = window as unknown as Record<string, unknown>;
 const global = "firebuzzSession";
 
-// The server names another variable behind the script's own URL.
-const variable = import.meta.url.split("#")[1] || defaultVariable;
+// What the server says of this page stands behind the script's own URL: another
+// variable, and the file that reports web vitals (#name,file).
+const [variable, vitals] = (import.meta.url.split("#")[1] || "").split(",");
 
 const run = (f: (session: typeof SessionManager) => void) => guard(f)(SessionManager);
 
@@ -22,7 +23,7 @@ const start: () => void = guard(() => {
 	// A context may come later than this script.
 	if (!connect(variable)) return addEventListener("firebuzz-session-ready", start, { once: true });
 	page[global] = { ...SessionManager, push: run };
-	SessionManager.performInitialization();
+	SessionManager.performInitialization().then(() => vitals && trackVitals(vitals));
 	before.forEach(run);
 });
 start();

@@ -23,7 +23,7 @@ let renewing: Promise<boolean> | undefined;
 export function begin(c: Context): void {
 	context = c;
 	const ago = servedAgo();
-	if (ago !== undefined && c.serverTime) clock.set(c.serverTime, ago);
+	if (ago && c.serverTime) clock.set(c.serverTime, ago);
 	tell = joinTabs(name(), adopt);
 }
 

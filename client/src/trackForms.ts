@@ -1,9 +1,7 @@
 import { describe } from "./describe.ts";
 import { fillFields } from "./formFields.ts";
-import { listen } from "./guard.ts";
+import { guard, listen } from "./guard.ts";
 import { track } from "./track.ts";
-
-const roots = new WeakSet<EventTarget>();
 
 /** Submissions of forms, whose marked fields are filled before they go. */
 export function trackForms(): void {
@@ -12,12 +10,12 @@ export function trackForms(): void {
 	listen(window, "focusin click", (e: Event) => e.composedPath().forEach((t) => t instanceof ShadowRoot && watch(t)), true);
 }
 
+/** A listener that a root has already is not added again. */
 function watch(root: EventTarget): void {
-	if (!roots.has(root)) listen(root, "submit", submitted, true);
-	roots.add(root);
+	root.addEventListener("submit", submitted, true);
 }
 
-function submitted({ target }: Event): void {
+const submitted = guard(({ target }: Event) => {
 	const form = target as HTMLFormElement;
 	fillFields(form);
 	// form.method may be a field of that name.
@@ -29,4 +27,4 @@ function submitted({ target }: Event): void {
 		{ fieldCount: form.querySelectorAll("input,select,textarea").length, method: attribute("method") || "get", action: attribute("action") },
 		0,
 	);
-}
+});

@@ -1,5 +1,6 @@
 import { clock } from "./pageTime.ts";
 import { context } from "./session.ts";
+import { signalAfter } from "./signalAfter.ts";
 
 /** What the API said. */
 export interface Answer {
@@ -18,7 +19,8 @@ const patience = 10_000;
 const tolerance = 2000;
 
 /**
- * One call of the API. The body goes as text/plain, which needs no preflight. A
+ * One call of the API; cookies go with it on the page's own origin, as is fetch's
+ * default. The body goes as text/plain, which needs no preflight. A
  * page that is left gets no second chance: what fetch doesn't take then is a
  * beacon's.
  */
@@ -26,19 +28,16 @@ export async function call(route: string, body: string, leaving?: boolean): Prom
 	const url = `${context.apiBaseUrl}/client-api/v1/${route}`;
 	const answer: Answer = { status: 0, wait: 0 };
 	const beacon = () => leaving && navigator.sendBeacon?.(url, body) && (answer.status = 202);
-	const abort = new AbortController();
-	const timer = setTimeout(() => abort.abort(), patience);
 	try {
 		// Without keepalive a fetch ends with the page.
 		if (!("keepalive" in Request.prototype) && beacon()) return answer;
-		const response = await fetch(url, { method: "POST", body, keepalive: true, credentials: "same-origin", signal: abort.signal });
-		const { headers, status } = response;
+		const response = await fetch(url, { method: "POST", body, keepalive: true, signal: signalAfter(patience) });
+		const { headers } = response;
 		answer.wait = 1000 * Number(headers.get("Retry-After")) || 0;
 		const time = Date.parse(headers.get("Date")!) + tolerance / 4;
 		if (Math.abs(clock.now() - time) > tolerance) clock.set(time);
-		const text = await response.text();
-		answer.status = status;
-		answer.body = JSON.parse(text);
+		answer.status = response.status;
+		answer.body = await response.json();
 	} catch {
 		// 429 and 503 have empty bodies. A success without JSON is a login page's,
 		// or a proxy's.
@@ -47,6 +46,5 @@ export async function call(route: string, body: string, leaving?: boolean): Prom
 			beacon();
 		}
 	}
-	clearTimeout(timer);
 	return answer;
 }
