@@ -50,6 +50,7 @@ func TestClientWakes(t *testing.T) {
 		}
 		lifecycle(p, page.SetWebLifecycleStateStateActive)
 		await(t, p, `window.__resumed`)
+		protocol(p, page.BringToFront, cdp.Empty{}) // freezing has hidden it
 		await(t, p, sessionID+` != "`+first+`"`)
 		s.quiet(p)
 	})
@@ -63,7 +64,7 @@ func TestClientWakes(t *testing.T) {
 		await(t, p, sessionID+` != "`+first+`"`)
 	})
 	t.Run("a page out of the browser's memory", func(t *testing.T) {
-		p := s.open("/")
+		p := s.open("/", `window.shown = []; addEventListener("pageshow", e => shown.push(e.persisted))`)
 		await(t, p, `window.firebuzzSession && __calls.length == 1`)
 		first := browser.Eval[string](p, sessionID)
 		ends := browser.Eval[float64](p, `firebuzzSession.getCurrentSession().expiresAt`)
