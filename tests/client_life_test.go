@@ -12,15 +12,11 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
 	"github.com/firebuzz/caddy-sessionctx/tests/browser"
 	"github.com/firebuzz/caddy-sessionctx/tests/standin"
 )
-
-// renewals is how many this page asked for.
-const renewals = `__calls.filter(c => c[0] == "events/session/renew").length`
 
 // protocol calls the browser's protocol for the tab.
 func protocol[P, R any](p *browser.Page, command cdp.Command[P, R], params P) R {
@@ -38,21 +34,6 @@ func TestClientWakes(t *testing.T) {
 		t.Helper()
 		await(t, p, `Date.now() > firebuzzSession.getCurrentSession().expiresAt + 500`)
 	}
-	t.Run("a tab that was frozen", func(t *testing.T) {
-		p := s.open("/")
-		await(t, p, `window.firebuzzSession && __calls.length == 1`)
-		first := browser.Eval[string](p, sessionID)
-		browser.Eval[bool](p, `(document.addEventListener("resume", () => window.__resumed = true), true)`)
-		lifecycle(p, page.SetWebLifecycleStateStateFrozen)
-		over(p)
-		if n := browser.Eval[int](p, renewals); n != 0 {
-			t.Fatalf("%d renewals while it was frozen", n)
-		}
-		lifecycle(p, page.SetWebLifecycleStateStateActive)
-		await(t, p, `window.__resumed`)
-		await(t, p, sessionID+` != "`+first+`"`)
-		s.quiet(p)
-	})
 	t.Run("a device that slept, and whose clock stood still", func(t *testing.T) {
 		p := s.open("/", `{ const now = performance.now.bind(performance); let still; performance.now = () => window.__asleep ? (still ??= now()) : (still ?? now()) }`)
 		await(t, p, `window.firebuzzSession && __calls.length == 1`)
@@ -63,7 +44,7 @@ func TestClientWakes(t *testing.T) {
 		await(t, p, sessionID+` != "`+first+`"`)
 	})
 	t.Run("a page out of the browser's memory", func(t *testing.T) {
-		p := s.open("/")
+		p := s.open("/", `window.shown = []; addEventListener("pageshow", e => shown.push(e.persisted))`)
 		await(t, p, `window.firebuzzSession && __calls.length == 1`)
 		first := browser.Eval[string](p, sessionID)
 		ends := browser.Eval[float64](p, `firebuzzSession.getCurrentSession().expiresAt`)
@@ -212,10 +193,6 @@ func TestClientLosesNothing(t *testing.T) {
 			t.Error("an event from before the no was sent after it")
 		}
 	})
-}
-
-func lifecycle(p *browser.Page, state page.SetWebLifecycleStateState) {
-	protocol(p, page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: state})
 }
 
 // offline takes the network from the tab, or gives it back.

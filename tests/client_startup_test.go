@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -20,6 +21,7 @@ func TestClientStart(t *testing.T) {
 	protocol(p, emulation.SetCPUThrottlingRate, emulation.SetCPUThrottlingRateParams{Rate: 4})
 	protocol(p, profiler.Enable, cdp.Empty{})
 	protocol(p, profiler.SetSamplingInterval, profiler.SetSamplingIntervalParams{Interval: 100})
+	best := math.Inf(1) // other tests take the processor away
 	for range 5 {
 		protocol(p, profiler.Start, cdp.Empty{})
 		p.Open(s.site + "/")
@@ -42,9 +44,10 @@ func TestClientStart(t *testing.T) {
 				micros += profile.TimeDeltas[i]
 			}
 		}
-		t.Logf("the runtime kept the main thread busy for %.1f ms", float64(micros)/1000)
 		if micros == 0 {
 			t.Error("the profile has nothing of the runtime")
 		}
+		best = min(best, float64(micros)/1000)
 	}
+	t.Logf("the runtime kept the main thread busy for %.1f ms", best)
 }
