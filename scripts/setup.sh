@@ -52,12 +52,12 @@ bench)
 	;;
 esac
 
-# What the lock files say: the parser, the ClickHouse, and what
-# checks the client's types. npm notes in node_modules what it installed.
+# What the lock files say: the parser, the ClickHouse, what checks the client's
+# types, and what checks its package. npm notes in node_modules what it installed.
 packages_of_npm() {
 	local directory
 	[ "$what" = tests ] || return 0
-	for directory in tests/parse5 tests/engine client; do
+	for directory in tests/parse5 tests/engine tests/package client; do
 		(
 			cd "$(dirname "$0")/../$directory"
 			if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
