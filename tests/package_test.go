@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -107,11 +108,7 @@ func TestPackageOnServers(t *testing.T) {
 func TestPackageTypes(t *testing.T) {
 	t.Parallel()
 	dir := project(t, "19")
-	for _, name := range []string{"@types/react", "csstype"} {
-		if err := os.CopyFS(filepath.Join(dir, "node_modules", name), os.DirFS(filepath.Join("../client/node_modules", name))); err != nil {
-			t.Fatal(err)
-		}
-	}
+	installTypes(t, dir)
 	for _, extension := range []string{"mts", "cts", "ts"} {
 		write(t, filepath.Join(dir, "types."+extension), mustRead(t, "package/types.mts"))
 	}
@@ -126,6 +123,16 @@ func TestPackageTypes(t *testing.T) {
 	}
 }
 
+// installTypes puts React's types into the project.
+func installTypes(t *testing.T, dir string) {
+	t.Helper()
+	for _, name := range []string{"@types/react", "csstype"} {
+		if err := os.CopyFS(filepath.Join(dir, "node_modules", name), os.DirFS(filepath.Join("../client/node_modules", name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestPackageIsSound asks the programs that know what consumers trip over.
 func TestPackageIsSound(t *testing.T) {
 	t.Parallel()
@@ -137,4 +144,23 @@ func TestPackageIsSound(t *testing.T) {
 	runIn(t, t.TempDir(), bin+"/publint", "--strict", "--pack", "false", absolute(t, "../client/dist/npm"))
 	// Without Node.js 10's resolution, which knows no exports.
 	runIn(t, t.TempDir(), bin+"/attw", "--profile", "node16", "--format", "ascii", tarball)
+}
+
+// TestPackageDocs: what docs/client.md shows of the package compiles.
+func TestPackageDocs(t *testing.T) {
+	t.Parallel()
+	dir := project(t, "19")
+	installTypes(t, dir)
+	doc := mustRead(t, "../docs/client.md")
+	var files []string
+	for i, m := range regexp.MustCompile("(?s)```(tsx?)\n(.*?)```").FindAllStringSubmatch(doc, -1) {
+		name := fmt.Sprintf("example%d.%s", i, m[1])
+		write(t, filepath.Join(dir, name), m[2])
+		files = append(files, name)
+	}
+	if len(files) != 2 {
+		t.Fatalf("docs/client.md has examples %q, want one in TypeScript and one with JSX", files)
+	}
+	tsc := absolute(t, "../client/node_modules/.bin/tsc")
+	runIn(t, dir, tsc, append([]string{"--noEmit", "--strict", "--ignoreConfig", "--types", "", "--jsx", "react-jsx", "--module", "esnext", "--moduleResolution", "bundler"}, files...)...)
 }
