@@ -111,7 +111,16 @@ func reactPage(t *testing.T, s *clientSite, p *browser.Page, source string) {
 	if same := browser.Eval[bool](p, `manager.getContext() === firebuzzSession.getContext() && manager.getCurrentSession().sessionId == "next"`); !same {
 		t.Error("the package has a session of its own beside the page's")
 	}
-	s.quiet(p)
+	reactQuiet(t, p)
+}
+
+// reactQuiet fails the test if the page had an error, or wrote a cookie. React
+// itself calls Math.random.
+func reactQuiet(t *testing.T, p *browser.Page) {
+	t.Helper()
+	if got := browser.Eval[string](p, `__errors.concat(__touched.filter(what => what == "cookie")).join()`); got != "" {
+		t.Errorf("errors, or cookies written: %s", got)
+	}
 }
 
 // TestPackageLateContext: hooks show a context that comes late, and what was
@@ -131,5 +140,5 @@ func TestPackageLateContext(t *testing.T) {
 			t.Errorf("%d of %s", n, id)
 		}
 	}
-	s.quiet(p)
+	reactQuiet(t, p)
 }
