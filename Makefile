@@ -1,7 +1,7 @@
 # make run    a demo on http://localhost:8080/ ; needs Go, nothing else
 # make test   everything that is checked; installs what the tests need
 # Both work from a fresh checkout. The other targets: setup, lint, build, client,
-# test-engine, bench, bench-inject, bench-outbox, bench-store,
+# client-package, test-engine, bench, bench-inject, bench-outbox, bench-store,
 # bench-engine, chaos, fuzz.
 
 # Without three storage drivers that Caddy's modules bring and nobody uses
@@ -20,7 +20,7 @@ FUZZTIME ?= 30s
 # What is measured: make bench BENCH=Writer; make bench-inject BENCH=full
 BENCH ?= .
 
-.PHONY: run build client setup test test-newest test-engine lint bench bench-inject bench-outbox bench-store bench-engine chaos fuzz bin/caddy
+.PHONY: run build client client-package setup test test-newest test-engine lint bench bench-inject bench-outbox bench-store bench-engine chaos fuzz bin/caddy
 
 run: bin/caddy
 	@scripts/run.sh bin/caddy Caddyfile.example
@@ -35,6 +35,10 @@ bin/caddy:
 # check that it is what they give.
 client:
 	cd client/build && GOFLAGS=-buildvcs=false go run .
+
+# Makes client/dist/npm, the runtime as a package with React, for `npm pack`.
+client-package:
+	cd client/build && GOFLAGS=-buildvcs=false go run . package
 
 setup:
 	@scripts/setup.sh

@@ -4,13 +4,12 @@ set -euo pipefail
 
 caddy=$1
 config=$2
-data=$("$caddy" environ | sed -n 's/^caddy\.AppDataDir=//p')
 
 cat <<TEXT
 
   The demo page     http://localhost:8080/
                     try http://localhost:8080/?utm_source=newsletter too
-  Its rows          $data/session_context/rows/*.ndjson
+  Its rows          .cache/demo/rows/*.ndjson, shown on the page too
   How it fares      $caddy session-context status --config $config
   To stop           Ctrl+C
 

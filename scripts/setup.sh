@@ -53,12 +53,13 @@ bench)
 	;;
 esac
 
-# What the lock files say: the parser, the ClickHouse, the blocker, and what
-# the client is built with and checked by. npm notes in node_modules what it installed.
+# What the lock files say: the parser, the ClickHouse, the blocker, what the
+# client is built with and checked by, and what checks its package. npm notes in
+# node_modules what it installed.
 packages_of_npm() {
 	local directory
 	[ "$what" = tests ] || return 0
-	for directory in tests/parse5 tests/engine tests/filters client; do
+	for directory in tests/parse5 tests/engine tests/filters tests/package client; do
 		(
 			cd "$(dirname "$0")/../$directory"
 			if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then

@@ -71,7 +71,7 @@ type sessionContext struct {
 	BotDetection        map[string]any
 }
 
-var contextPattern = regexp.MustCompile(`<script data-session-context="[^>]*>(?:document\.currentScript\.removeAttribute\("nonce"\);)?window\.__FIREBUZZ_SESSION_CONTEXT__=(\{.*?\});window\.dispatchEvent`)
+var contextPattern = regexp.MustCompile(`<script data-session-context="[^>]*>(?:document\.currentScript\.(?:previousSibling\.)?removeAttribute\("nonce"\);)*window\.__FIREBUZZ_SESSION_CONTEXT__=(\{.*?\});window\.dispatchEvent`)
 
 // page asks for a page as a browser that navigates.
 func (v *visitor) page(path string, header ...string) (*http.Response, string) {

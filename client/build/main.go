@@ -3,6 +3,9 @@
 //	build            writes dist/runtime.js and dist/runtime-idle.js
 //	build check      says whether these are what the sources give
 //	build tests DIR  bundles test/*.test.ts for Node.js into DIR
+//	build package    writes dist/npm, which `npm pack` takes
+//	build page ENTRY FILE
+//	                 bundles a page's script, with the packages beside it
 //
 // It is a module of its own, so that who builds Caddy needs no esbuild.
 package main
@@ -57,8 +60,12 @@ func run(args []string) error {
 		return nil
 	case what == "tests" && len(args) == 2:
 		return tests(args[1])
+	case what == "package" && len(args) == 1:
+		return writePackage(filepath.Join(client, "dist", "npm"))
+	case what == "page" && len(args) == 3:
+		return bundlePage(args[1], args[2])
 	}
-	return fmt.Errorf("unknown arguments %q: give none, `check`, or `tests <directory>`", args)
+	return fmt.Errorf("unknown arguments %q: give none, `check`, `tests <directory>`, `package`, or `page <entry> <file>`", args)
 }
 
 // scripts are the runtime's, by their names in src and in dist.

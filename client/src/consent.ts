@@ -3,7 +3,7 @@ import { debug, guard } from "./guard.ts";
 import { updateGoogle } from "./googleConsent.ts";
 import { encode } from "./json.ts";
 import { clear } from "./queue.ts";
-import { context } from "./session.ts";
+import { context, take } from "./session.ts";
 
 /** First wait between two tries to tell a decision, and the one that is too long, in ms; each is twice the last. */
 const firstWait = 1000;
@@ -40,8 +40,7 @@ export function mayStore(): boolean {
  */
 export async function onConsentChange(preferences: Partial<Purposes>, details: ConsentDetails = {}): Promise<boolean> {
 	const purposes = readPurposes(preferences);
-	const { consent } = context;
-	if (consent.source === "choice" && same(readPurposes(consent), purposes)) return true;
+	if (context.consent.source === "choice" && same(readPurposes(context.consent), purposes)) return true;
 	const decision = ++decisions;
 	decide(purposes, "choice");
 	// One after the other, as they were made.
@@ -55,7 +54,7 @@ export function followReference(): void {
 }
 
 function decide(purposes: Purposes, source: string): void {
-	Object.assign(context.consent, purposes, { source });
+	take({ ...context, consent: { ...context.consent, ...purposes, source } });
 	if (!purposes.analytics) clear();
 	guard(updateGoogle)(purposes);
 }

@@ -111,6 +111,8 @@ export const SessionManager = {
 	getSessionCookie: cookie,
 	/** What the attribution's cookie stands for, likewise. */
 	getAttributionCookie: cookie,
+	/** The page's context, with session and consent as they are now; another object after each change. */
+	getContext: (): Context => context,
 	onConsentChange,
 	/** A refusal of everything: the server removes its cookies, and records the refusal. */
 	clearAllCookies: (): Promise<boolean> => onConsentChange({}),

@@ -1,0 +1,30 @@
+import { guard } from "./guard.ts";
+import { connect, SessionManager } from "./manager.ts";
+
+/** What a page lets run with its session. */
+export type Run = (session: typeof SessionManager) => void;
+
+/** What `window.firebuzzSession` is, once the page's session has started. */
+export type PageSession = typeof SessionManager & {
+	/** Calls f; before there is a session, a page pushes to an array. */
+	push(f: Run): void;
+};
+
+/** The global by which scripts of a page find its one session. A server, which may import this too, has no window. */
+export const page = globalThis as { firebuzzSession?: PageSession | Run[]; __DISABLE_ANALYTICS__?: unknown };
+
+const run = (f: Run) => guard(f)(SessionManager);
+
+/**
+ * Starts the page's session with the context in the global of that name, or in
+ * the usual one, unless another script has; then comes after that. A context may
+ * come later than the script.
+ */
+export const start: (variable?: string, then?: () => void) => void = guard((variable, then) => {
+	const before = page.firebuzzSession || [];
+	if (!Array.isArray(before) || page.__DISABLE_ANALYTICS__) return;
+	if (!connect(variable)) return addEventListener("firebuzz-session-ready", () => start(variable, then), { once: true });
+	page.firebuzzSession = { ...SessionManager, push: run };
+	SessionManager.performInitialization().then(then);
+	before.forEach(run);
+});
