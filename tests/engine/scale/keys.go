@@ -67,7 +67,7 @@ func (b *bench) keep(by candidate) (*engine.ClickHouse, error) {
 		ds, _ := b.set.Datasource(name)
 		changed := *ds
 		changed.SortingKey, changed.PartitionKey = by.key, by.partition
-		if err := c.Create(&changed); err != nil {
+		if err := b.create(c, &changed); err != nil {
 			return nil, err
 		}
 		if err := c.Exec(fmt.Sprintf("INSERT INTO %[1]s\n%[2]s\nSELECT * FROM %[3]s.%[1]s", name, inserting, b.filled.Database())); err != nil {

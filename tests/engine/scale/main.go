@@ -48,7 +48,7 @@ type bench struct {
 func run(out io.Writer, project, against, size, sessions string) (err error) {
 	b := &bench{campaigns: sizes, periods: periods, candidates: candidates, times: 3}
 	b.end = time.Now().UTC().Truncate(time.Hour)
-	many := int64(10_000_000)
+	many := int64(whole)
 	switch size {
 	case "":
 	case "short":
@@ -105,6 +105,7 @@ func (b *bench) fillAll(out io.Writer) error {
 	if err := define(b.filled); err != nil {
 		return err
 	}
+	fmt.Fprintf(out, "Granules of %d rows.\n\n", b.granule())
 	fmt.Fprint(out, "| datasource | rows | MB | MB on disk | bytes a row on disk | parts | made in |\n|---|---:|---:|---:|---:|---:|---:|\n")
 	for _, name := range b.set.Names() {
 		progress("making %s", name)

@@ -44,8 +44,8 @@ func parameters(campaign asked, p period, end time.Time) map[string]string {
 	}
 }
 
-// whole says that an endpoint is asked without a period.
-func whole(endpoint string) bool {
+// timeless says that an endpoint is asked without a period.
+func timeless(endpoint string) bool {
 	return strings.HasPrefix(endpoint, "ab_test") || strings.HasPrefix(endpoint, "realtime")
 }
 
@@ -64,7 +64,7 @@ func questions(project *engine.Project, end time.Time, campaigns []asked, period
 		for _, campaign := range campaigns {
 			for _, p := range periods {
 				with := parameters(campaign, p, end)
-				if whole(endpoint) {
+				if timeless(endpoint) {
 					p.name = "–"
 					delete(with, "periodStart")
 					delete(with, "periodEnd")
@@ -74,7 +74,7 @@ func questions(project *engine.Project, end time.Time, campaigns []asked, period
 					return nil, fmt.Errorf("asking %s: %w", endpoint, err)
 				}
 				all = append(all, question{endpoint, campaign, p, sql})
-				if whole(endpoint) {
+				if timeless(endpoint) {
 					break
 				}
 			}
