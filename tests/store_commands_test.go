@@ -151,7 +151,7 @@ func TestCommandsOfEachPage(t *testing.T) {
 		do   func() *http.Response
 		want string // commands, by name
 	}{
-		{"cookies, a new visitor", true, func() *http.Response { return newVisitor(t, cookies, desktop, true).get("/") }, ""},
+		{"cookies, a new visitor", true, func() *http.Response { return newVisitor(t, cookies, desktop, true).get("/") }, "SET"},
 		{"cookies, a known visitor", true, func() *http.Response { return known.get("/a.html") }, ""},
 		{"no cookies, a new visitor", true, func() *http.Response { return newVisitor(t, asking, desktop+" new", false).get("/") }, "EVAL SET"},
 		{"no cookies, no visitor key", true, func() *http.Response { return newVisitor(t, random, desktop, false).get("/") }, "SET"},
@@ -177,9 +177,9 @@ func TestCommandsOfEachPage(t *testing.T) {
 		{"init, token", false, func() *http.Response {
 			walker.post("events/session/init", map[string]any{"token": first.Session.Token}).ok(t)
 			return nil
-		}, ""},
-		{"event, token", false, func() *http.Response { walker.post("events/track", event(first, "token")).ok(t); return nil }, ""},
-		{"event, ids", false, func() *http.Response { walker.post("events/track", event(first, "ids")).ok(t); return nil }, ""},
+		}, "EVAL HGETALL"},
+		{"event, token", false, func() *http.Response { walker.post("events/track", event(first, "token")).ok(t); return nil }, "INCRBY PEXPIRE"},
+		{"event, ids", false, func() *http.Response { walker.post("events/track", event(first, "ids")).ok(t); return nil }, "GET INCRBY PEXPIRE"},
 		{"renewal of a session that lives", false, func() *http.Response {
 			walker.post("events/session/renew", map[string]any{"token": first.Session.Token}).ok(t)
 			return nil
@@ -187,13 +187,13 @@ func TestCommandsOfEachPage(t *testing.T) {
 		{"renewal of one that ended", false, func() *http.Response {
 			renewed = old.post("events/session/renew", map[string]any{"token": ended.Session.Token}).ok(t)
 			return nil
-		}, ""},
+		}, "EVAL HGETALL SET SET"},
 		{"the same again", false, func() *http.Response {
 			if again := old.post("events/session/renew", map[string]any{"token": ended.Session.Token}).ok(t); again.Data["original_session_id"] != renewed.Data["original_session_id"] {
 				t.Error("another line")
 			}
 			return nil
-		}, ""},
+		}, "EVAL HGETALL SET SET"},
 	}
 	w := watchRedis(t, r)
 	_, mark := w.since(0)
