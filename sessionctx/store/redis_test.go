@@ -189,3 +189,20 @@ func TestRedisURLs(t *testing.T) {
 		}
 	}
 }
+
+// What a page writes, a state and a visitor key, goes in one pipeline.
+func TestRedisWritesOfAPageGoTogether(t *testing.T) {
+	r := startServer(t).open(t, RedisOptions{})
+	next(t, r, "connected", 1, 1)
+	const pages = 50
+	for i := range pages {
+		before := r.Stats().Commits
+		r.Put(fmt.Sprint(i), []byte("state"), long)
+		r.Join("visitor", fmt.Sprint(i), []byte("page"), long)
+		eventually(t, "written", func() bool { return r.Stats().Pending == 0 && r.Stats().Commits > before })
+	}
+	// A page in ten may be interrupted between the two for a millisecond.
+	if n := r.Stats().Commits; n > pages+pages/10 {
+		t.Errorf("%d pipelines for %d pages", n, pages)
+	}
+}
