@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -73,8 +74,26 @@ func TestAnExistingWorkspaceGetsItsOwnColumns(t *testing.T) {
 		t.Errorf("%d requests for records of consent", n)
 	}
 	eventually(t, 20*time.Second, "nothing waits", func() error {
-		if out, err := c.command("session-context", "status", "--json", "--address", c.admin).Output(); err != nil || !strings.Contains(string(out), `"rows":0,`) {
-			return fmt.Errorf("%v: %s", err, out)
+		res, err := http.Get("http://" + c.admin + "/session_context/status")
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		var st struct {
+			Outbox struct {
+				Rows        int
+				Datasources []struct {
+					DeadLetters int `json:"dead_letters"`
+				}
+			}
+		}
+		if err := json.NewDecoder(res.Body).Decode(&st); err != nil || st.Outbox.Rows > 0 {
+			return fmt.Errorf("%+v, %v", st, err)
+		}
+		for _, ds := range st.Outbox.Datasources {
+			if ds.DeadLetters > 0 {
+				t.Errorf("dead letters: %+v", st)
+			}
 		}
 		return nil
 	})

@@ -74,13 +74,11 @@ func TestEndToEnd(t *testing.T) {
 		period: period{start.Add(-4 * time.Hour).UTC().Truncate(time.Millisecond), truth.End.Truncate(time.Millisecond)}}
 	questions := map[string]question{"everything": all}
 	for name, change := range map[string]func(*question){
-		"since the reload": func(q *question) { q.period.start = reloaded.UTC().Truncate(time.Millisecond) },
-		"each renewal too": func(q *question) { q.renewals = true },
-		"programs too":     func(q *question) { q.programs = true },
-		"euros":            func(q *question) { q.currency = "EUR" },
-		"the preview":      func(q *question) { q.tenant = month.Preview },
-		"the asking site":  func(q *question) { q.tenant = places["asking"].Tenant },
-		"brief sessions":   func(q *question) { q.tenant = places["brief"].Tenant },
+		"since the reload":       func(q *question) { q.period.start = reloaded.UTC().Truncate(time.Millisecond) },
+		"programs and euros too": func(q *question) { q.programs, q.currency = true, "EUR" },
+		"the preview":            func(q *question) { q.tenant = month.Preview },
+		"the asking site":        func(q *question) { q.tenant = places["asking"].Tenant },
+		"brief sessions":         func(q *question) { q.tenant = places["brief"].Tenant },
 		"brief sessions, each renewal too": func(q *question) {
 			q.tenant, q.renewals = places["brief"].Tenant, true
 		},
