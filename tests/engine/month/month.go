@@ -21,6 +21,8 @@ type Truth struct {
 	Visits     []*Visit
 	// Pages are what the server sent, to visitors and others.
 	Pages []*Page
+	// Decisions are about consent, those of one subject in their order.
+	Decisions []*Decision
 }
 
 // Visit is one line of sessions: the first, and those that renewed it.

@@ -39,7 +39,15 @@ func (t *Truth) Batches(seed uint64) []Batch {
 	for _, p := range t.Pages {
 		pages = append(pages, encode(p.row()))
 	}
-	return append(batches, cut(r, "traffic_v1", pages)...)
+	batches = append(batches, cut(r, "traffic_v1", pages)...)
+	var decisions [][]byte
+	for _, d := range t.Decisions {
+		decisions = append(decisions, encode(d.row("active", d.Given)))
+		if d.EndedAs != "" {
+			decisions = append(decisions, encode(d.row(d.EndedAs, d.Ended)))
+		}
+	}
+	return append(batches, cut(r, "consents_v1", decisions)...)
 }
 
 // cut shuffles rows into batches, some of which come twice.
