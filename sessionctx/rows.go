@@ -258,6 +258,8 @@ func AppendTrafficRow(dst []byte, c *Campaign, s *Session, f *Facts, requestID s
 	o.int("status", int64(status))
 	o.str("purpose", string(f.Purpose))
 	o.flag("counted", counted)
+	o.str("campaign_environment", string(c.Environment))
+	o.str("environment", c.Deployment)
 
 	o.key("geo")
 	o.open()

@@ -44,7 +44,7 @@ var ruled = map[string][]string{
 	"traffic_v1": strings.Fields(`
 		row_id request_id workspace_id project_id campaign_id session_id segment_id continent country
 		is_eu_country device_type device_os browser is_mobile connection_type bot_score
-		is_corporate_proxy is_verified_bot purpose counted`),
+		is_corporate_proxy is_verified_bot purpose counted campaign_environment environment`),
 	"consents_v1": strings.Fields(`
 		row_id consent_id workspace_id project_id campaign_id campaign_environment environment
 		subject_id session_id segment_id domain essential analytics marketing functional proof country`),

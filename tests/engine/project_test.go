@@ -47,7 +47,7 @@ func required(endpoint string) map[string]string {
 	case "realtime_overview":
 		delete(all, "periodStart")
 		delete(all, "periodEnd")
-	case "audience_breakdown":
+	case "audience_breakdown", "traffic_overview", "consent_rates":
 		delete(all, "conversionEventId")
 	}
 	return all

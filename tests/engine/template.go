@@ -213,7 +213,7 @@ func (p *parser) atom() (value, error) {
 		return v, err
 	case token == "True" || token == "False":
 		return boolean(token == "True"), nil
-	case c == '\'' || c == '"':
+	case len(token) > 1 && (c == '\'' || c == '"'):
 		return value{kind: text, text: token[1 : len(token)-1]}, nil
 	case c >= '0' && c <= '9' || c == '-' && len(token) > 1:
 		return value{kind: number, text: token}, nil

@@ -70,6 +70,7 @@ func TestTemplatesThatAreRefused(t *testing.T) {
 		{"a parameter without its type", "{{x}}", nil, "x is not defined"},
 		{"a branch that stays open", "{% if True %}", nil, "{% end %}"},
 		{"an end without a beginning", "{% end %}", nil, "{% end %}"},
+		{"a string that stays open", "{{String('x)}}", nil, `"'"`},
 		{"an expression that stays open", "{{String(x)", nil, "does not end"},
 		{"something after the expression", "{{String('x') 1}}", nil, `"1"`},
 		{"a call that stays open", "{{String('x'}}", nil, "String"},

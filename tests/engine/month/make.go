@@ -57,6 +57,8 @@ func Make(seed uint64, start time.Time, visits int) *Truth {
 		m.visit(Main, m.person(), midnight)
 		m.visit(Main, m.person(), midnight.AddDate(0, 0, 1).Add(-time.Millisecond))
 	}
+	m.truth.traffic(seed)
+	m.truth.consents(seed)
 	return m.truth
 }
 

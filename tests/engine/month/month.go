@@ -19,6 +19,10 @@ type Truth struct {
 	// Start is 00:00 UTC of the first day, End 00:00 after the last.
 	Start, End time.Time
 	Visits     []*Visit
+	// Pages are what the server sent, to visitors and others.
+	Pages []*Page
+	// Decisions are about consent, those of one subject in their order.
+	Decisions []*Decision
 }
 
 // Visit is one line of sessions: the first, and those that renewed it.

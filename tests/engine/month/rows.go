@@ -35,7 +35,19 @@ func (t *Truth) Batches(seed uint64) []Batch {
 	}
 	batches := append(cut(r, "session_v1", sessions), cut(r, "events_v1", events)...)
 	r.Shuffle(len(batches), func(i, j int) { batches[i], batches[j] = batches[j], batches[i] })
-	return batches
+	var pages [][]byte
+	for _, p := range t.Pages {
+		pages = append(pages, encode(p.row()))
+	}
+	batches = append(batches, cut(r, "traffic_v1", pages)...)
+	var decisions [][]byte
+	for _, d := range t.Decisions {
+		decisions = append(decisions, encode(d.row("active", d.Given)))
+		if d.EndedAs != "" {
+			decisions = append(decisions, encode(d.row(d.EndedAs, d.Ended)))
+		}
+	}
+	return append(batches, cut(r, "consents_v1", decisions)...)
 }
 
 // cut shuffles rows into batches, some of which come twice.
