@@ -2,7 +2,7 @@
 # make test   everything that is checked; installs what the tests need
 # Both work from a fresh checkout. The other targets: setup, lint, build, client,
 # client-package, test-engine, bench, bench-inject, bench-outbox, bench-store,
-# bench-engine, chaos, fuzz.
+# bench-engine, chaos, chaos-nodes, fuzz.
 
 # Without three storage drivers that Caddy's modules bring and nobody uses
 # here, the binary is smaller and builds faster. Caddy works the same.
@@ -20,7 +20,7 @@ FUZZTIME ?= 30s
 # What is measured: make bench BENCH=Writer; make bench-inject BENCH=full
 BENCH ?= .
 
-.PHONY: run build client client-package setup test test-newest test-engine lint bench bench-inject bench-outbox bench-store bench-engine chaos fuzz bin/caddy
+.PHONY: run build client client-package setup test test-newest test-engine lint bench bench-inject bench-outbox bench-store bench-engine chaos chaos-nodes fuzz bin/caddy
 
 run: bin/caddy
 	@scripts/run.sh bin/caddy Caddyfile.example
@@ -121,6 +121,13 @@ CHAOS_KILLS ?= 200
 chaos:
 	CHAOS_KILLS='$(CHAOS_KILLS)' go test -count=1 -v -timeout 60m -run '^TestChaos$$' ./tests
 	go test -count=1 -run 'PowerCuts|EveryDiskCall|StartsThat' ./sessionctx/outbox -crashes 3000
+
+# Three nodes of one site, any request to any of them, while they are killed,
+# stopped, reloaded, and keys are revoked: about 10 minutes. CHAOS_ROUNDS says how
+# often, CHAOS_SEED repeats a run's decisions.
+CHAOS_ROUNDS ?= 200
+chaos-nodes:
+	CHAOS_ROUNDS='$(CHAOS_ROUNDS)' go test -count=1 -v -timeout 60m -run '^TestNodesWalk$$' ./tests
 
 fuzz:
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -227,9 +227,9 @@ func TestOneNodeCutOffFromRedis(t *testing.T) {
 				w.last = w.higher(n)
 			}
 			w.last = w.higher(w.event(other, w.known))
-			there := renewedBy(t, other, map[string]any{"token": during.token()})
-			here := renewedBy(t, alone, map[string]any{"token": during.token()})
-			if strings.Fields(here)[0] != strings.Fields(there)[0] {
+			there := sessionOf(renewedBy(t, other, map[string]any{"token": during.token()}))
+			here := sessionOf(renewedBy(t, alone, map[string]any{"token": during.token()}))
+			if here != there {
 				t.Errorf("the node that is cut off renewed to %s, the other to %s", here, there)
 			}
 			if st, code := alone.status(); fault.cuts && (code != 1 || len(st.Warnings) != 1 || st.Warnings[0].Code != "store_failing") {

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -45,7 +47,7 @@ type walkerTab struct {
 
 func (w *nodesWalk) newWalker(n int, seed uint64) *walker {
 	k := &walker{w: w, rng: rand.New(rand.NewPCG(seed, uint64(n))), kind: walkerKind(n) % walkerKinds}
-	k.name = fmt.Sprint(k.kind, n)
+	k.name = fmt.Sprintf("%s%d", k.kind, n)
 	agent := desktop
 	if k.kind != byCookies {
 		// Two of a kind have one address and one agent, as colleagues do.
@@ -201,7 +203,7 @@ func (k *walker) call(tab int, route string, body func(*walkerTab) map[string]an
 			}
 			time.Sleep(100 * time.Millisecond)
 		default:
-			k.w.t.Errorf("%s: %s got %d %s", k.name, route, a.status, a.body)
+			k.w.t.Errorf("%s: %s, of a page of %v ago, got %d %s", k.name, route, time.Since(t.at), a.status, a.body)
 			return nil
 		}
 	}
@@ -269,8 +271,9 @@ func (k *walker) renew(tab int) {
 	}
 	if one, two := answers[0].Data["session_id"], answers[1].Data["session_id"]; one != two && !k.w.revokedSince(t.at) {
 		// Two calls may stand on both sides of a moment at which one ended.
-		if ends := int64(answers[0].Data["expires_at"].(float64)); time.Until(time.UnixMilli(ends)) > time.Second {
-			k.w.t.Errorf("%s: two tabs renewed %s to %v and %v", k.name, t.session, one, two)
+		ends := min(answers[0].Data["expires_at"].(float64), answers[1].Data["expires_at"].(float64))
+		if time.Until(time.UnixMilli(int64(ends))) > time.Second {
+			k.w.t.Errorf("%s: two tabs renewed %s to %v and %v, which both live", k.name, t.session, one, two)
 		}
 	}
 	k.w.count("renewed together")
@@ -295,9 +298,12 @@ func (k *walker) moved(tab int, a *answer) {
 	k.tabs[tab] = &next
 }
 
-// consent decides. That makes no other session of the page's.
+// consent decides. That makes no other session of the page's: where the browser
+// has no cookies yet, a yes sets those of the page that it was said on.
 func (k *walker) consent(tab int) {
 	purposes := []map[string]any{allPurposes, noPurposes}[k.rng.IntN(2)]
+	k.v.site = k.w.nodes[0].site
+	known := slices.ContainsFunc(k.v.cookieNames(), func(name string) bool { return strings.Contains(name, "fb_user") })
 	a := k.call(tab, "consent/record", func(t *walkerTab) map[string]any {
 		return map[string]any{"token": t.token, "purposes": purposes, "source": k.name}
 	})
@@ -306,10 +312,8 @@ func (k *walker) consent(tab int) {
 	}
 	t := k.tabs[tab]
 	k.page(tab)
-	// A page without cookies may find nobody to go on with; one with them does.
 	now := k.tabs[tab]
-	lives := time.Until(time.UnixMilli(t.expires)) > 0
-	if purposes["analytics"] == true && lives && now.session != t.session && now.user != t.user && !k.w.revokedSince(t.at) {
+	if purposes["analytics"] == true && !known && now.user != t.user && !k.w.revokedSince(t.at) {
 		k.w.t.Errorf("%s: after a yes the next page is session %s of user %s, before it was %s of %s", k.name, now.session, now.user, t.session, t.user)
 	}
 }
