@@ -160,7 +160,8 @@ func TestDemoInBrowser(t *testing.T) {
 	}
 	click("consent-save")
 	await(t, p, shown("cookies")+`.dataset.state == "none"`)
-	await(t, p, `document.querySelectorAll("[data-datasource=consents_v1]").length == 2`)
+	// The refusal, and the end of the yes.
+	await(t, p, `document.querySelectorAll("[data-datasource=consents_v1]").length == 3`)
 	if got := ourCookies(p, s.site); strings.Contains(got, "user") || strings.Contains(got, "session") {
 		t.Errorf("cookies after a no: %s", got)
 	}
