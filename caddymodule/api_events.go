@@ -166,16 +166,16 @@ func (c *call) takeEvents(events []*sessionctx.Event) (last int64, err error) {
 		}
 		id := ""
 		if e.UUID != "" {
-			id = sessionctx.EventRowID(c.session.ID, e, 0, 0)
+			id = sessionctx.EventRowID(&c.session, e, 0, 0)
 		} else {
 			content := e.Canonical()
 			preceding := equal[content]
 			equal[content]++
 			again := 0
 			if st != nil {
-				again = c.again(ctx, st, sessionctx.EventRowID(c.session.ID, e, preceding, 0), ttl)
+				again = c.again(ctx, st, sessionctx.EventRowID(&c.session, e, preceding, 0), ttl)
 			}
-			id = sessionctx.EventRowID(c.session.ID, e, preceding, again)
+			id = sessionctx.EventRowID(&c.session, e, preceding, again)
 		}
 		sequence := first
 		if first > 0 {

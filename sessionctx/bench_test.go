@@ -221,7 +221,7 @@ func BenchmarkRows(b *testing.B) {
 	b.Run("event with its id", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			buf = AppendEventRow(buf[:0], c, &s, e, EventRowID(s.ID, e, 0, 0), PlacementInternal, 1, noonMS)
+			buf = AppendEventRow(buf[:0], c, &s, e, EventRowID(&s, e, 0, 0), PlacementInternal, 1, noonMS)
 		}
 	})
 	b.Run("parse an event", func(b *testing.B) {

@@ -180,7 +180,7 @@ func FuzzParseEvent(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if err := check(AppendEventRow(nil, c, &s, e, EventRowID(s.ID, e, 0, 0), PlacementInternal, 1, noonMS)); err != nil {
+		if err := check(AppendEventRow(nil, c, &s, e, EventRowID(&s, e, 0, 0), PlacementInternal, 1, noonMS)); err != nil {
 			t.Error(err)
 		}
 	})

@@ -230,15 +230,16 @@ func AppendEventRow(dst []byte, c *Campaign, s *Session, e *Event, id string, pl
 	return o.b
 }
 
-// EventRowID is the id of an event's row. With the client's uuid, that and
-// the session; without one the session, the event's content, how many equal
-// events precede it in its batch, and how often the same came again long
-// after: a retry collapses, a second purchase doesn't.
-func EventRowID(sessionID string, e *Event, preceding, again int) string {
+// EventRowID is the id of the row of an event in session s. With the client's
+// uuid, that and the line of renewals, since the session may have been renewed
+// between a try and the next; without one the session, the event's content, how
+// many equal events precede it in its batch, and how often the same came again
+// long after: a retry collapses, a second purchase doesn't.
+func EventRowID(s *Session, e *Event, preceding, again int) string {
 	if e.UUID != "" {
-		return rowID(EventDatasource, sessionID, "uuid", e.UUID)
+		return rowID(EventDatasource, s.OriginalID, "uuid", e.UUID)
 	}
-	return rowID(EventDatasource, sessionID, "content", e.Canonical(), strconv.Itoa(preceding), strconv.Itoa(again))
+	return rowID(EventDatasource, s.ID, "content", e.Canonical(), strconv.Itoa(preceding), strconv.Itoa(again))
 }
 
 // AppendTrafficRow appends the traffic_v1 row of one page view. Its JSON is

@@ -111,7 +111,7 @@ func TestEveryRowArrivesAsMeant(t *testing.T) {
 			t.Fatal(err)
 		}
 		e := randomEvent(t, r)
-		id := EventRowID(s.ID, e, r.IntN(3), r.IntN(3))
+		id := EventRowID(&s, e, r.IntN(3), r.IntN(3))
 		row := AppendEventRow(nil, c, &s, e, id, pick(r, PlacementInternal, PlacementExternal), r.Int64N(math.MaxUint32+1), now)
 		if err := checkEvent(row); err != nil {
 			t.Fatalf("%v\n%s", err, row)
@@ -161,7 +161,7 @@ func TestTheSmallestAndTheLargestRowsArriveAsMeant(t *testing.T) {
 		}
 		for event, e := range events {
 			t.Run(name+", event "+event, func(t *testing.T) {
-				if err := rowChecker(t, EventDatasource)(AppendEventRow(nil, c, s, e, EventRowID(s.ID, e, 0, 0), PlacementExternal, 0, noonMS)); err != nil {
+				if err := rowChecker(t, EventDatasource)(AppendEventRow(nil, c, s, e, EventRowID(s, e, 0, 0), PlacementExternal, 0, noonMS)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -284,15 +284,21 @@ func TestRowIDsAreStableAndDistinct(t *testing.T) {
 		plain := event(t, `{"event_id":"purchase","event_type":"conversion","event_value":5}`)
 		named := event(t, `{"event_id":"purchase","event_type":"conversion","event_value":5,"event_uuid":"u"}`)
 		dearer := event(t, `{"event_id":"purchase","event_type":"conversion","event_value":6}`)
-		once(EventRowID(s.ID, plain, 0, 0), "an event")
-		once(EventRowID(s.ID, plain, 1, 0), "an equal one after it in its batch")
-		once(EventRowID(s.ID, plain, 0, 1), "an equal one long after it")
-		once(EventRowID(s.ID, plain, 1, 1), "both")
-		once(EventRowID(s.ID, dearer, 0, 0), "another event")
-		once(EventRowID(s.ID, named, 0, 0), "an event with a uuid")
-		if EventRowID(s.ID, named, 0, 0) != EventRowID(s.ID, named, 3, 4) {
+		once(EventRowID(&s, plain, 0, 0), "an event")
+		once(EventRowID(&s, plain, 1, 0), "an equal one after it in its batch")
+		once(EventRowID(&s, plain, 0, 1), "an equal one long after it")
+		once(EventRowID(&s, plain, 1, 1), "both")
+		once(EventRowID(&s, dearer, 0, 0), "another event")
+		once(EventRowID(&s, named, 0, 0), "an event with a uuid")
+		if EventRowID(&s, named, 0, 0) != EventRowID(&s, named, 3, 4) {
 			t.Error("a uuid alone decides, and does not")
 		}
+		next := testSession(t, ring, c, uint64(i)+1000)
+		next.OriginalID = s.OriginalID
+		if EventRowID(&s, named, 0, 0) != EventRowID(&next, named, 0, 0) {
+			t.Error("a retry after a renewal is another row")
+		}
+		once(EventRowID(&next, plain, 0, 0), "an event of the next session")
 	}
 }
 

@@ -254,3 +254,33 @@ func TestStaleSessionsLeadToTheLivingOne(t *testing.T) {
 		t.Errorf("the first token's line is %v", a.Data)
 	}
 }
+
+// TestRetryAfterRenewal: an event whose answer got lost, and which its client
+// sends again once the session was renewed, is one row; an equal one of the new
+// session is another.
+func TestRetryAfterRenewal(t *testing.T) {
+	t.Parallel()
+	tb := standin.New(t)
+	c := startLanding(t, globals(tinybirdSink(tb))+landing("1s", roomy))
+	v := newVisitor(t, c.site, iPhone, false)
+	event := map[string]any{"event_id": "purchase", "event_type": "conversion", "event_value": 5, "event_uuid": "u-1"}
+	token := ""
+	for range 20 { // sessions of a second
+		token = v.visit("/").Session.Token
+		if v.post("events/track", with(event, "token", token)).status == http.StatusOK {
+			break
+		}
+	}
+	expire(t, v, token)
+	c.reload(globals(tinybirdSink(tb)) + landing("10m", roomy))
+	renewed := fmt.Sprint(v.post("events/session/renew", map[string]any{"token": token}).ok(t).Data["token"])
+	v.post("events/track", with(event, "token", renewed)).ok(t)
+	v.post("events/track", with(event, "token", renewed, "event_uuid", "u-2", "event_value", 6)).ok(t)
+	values := []string{}
+	for _, row := range waitRows(t, tb, "events_v1", 2) {
+		values = append(values, fmt.Sprint(row["event_value"]))
+	}
+	if fmt.Sprint(values) != "[5 6]" {
+		t.Errorf("rows of purchases at %v", values)
+	}
+}
