@@ -116,7 +116,7 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 		"ab_test":              func() error { return parseABTest(h.Dispenser, c, at) },
 		"inject":               b.choice("inject", &c.Inject, "inline", "loader", "off"),
 		"client":               b.onOff(&hd.Client),
-		"web_vitals":           b.onOff(&hd.WebVitals),
+		"web_vitals":           at.option(h.Dispenser, hd, b.onOff(&hd.WebVitals)),
 		"variable":             at.option(h.Dispenser, c, b.text(&c.Variable)),
 		"visit":                b.choice("visit", &c.Visit, "script", "page"),
 		"client_hints":         b.choice("client_hints", &c.ClientHints, "on", "off"),

@@ -55,7 +55,7 @@ func serveScript(w http.ResponseWriter, r *http.Request, path string, s *client.
 // checkClient checks the options of the browser runtime.
 func (h *Handler) checkClient() error {
 	if h.WebVitals && !h.Client {
-		return errors.New("web_vitals on reports by the browser runtime: add client on, or take it away")
+		return wrongIn(h, "web_vitals", errors.New("web_vitals on reports by the browser runtime: add client on, or take it away"))
 	}
 	return nil
 }

@@ -337,7 +337,7 @@ func (c *Consent) values() (*sessionctx.ConsentRules, error) {
 // the line of each.
 type placedError struct {
 	error
-	in     any    // *Campaign, *Consent, *Segment, *ABTest or *Variant
+	in     any    // *Handler, *Campaign, *Consent, *Segment, *ABTest or *Variant
 	option string // of it; empty means its own line
 }
 

@@ -44,14 +44,8 @@ func goBack(t testing.TB, p *browser.Page) (restored bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	browser.Run(p, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		h, err := cdp.Call(ctx, target, page.GetNavigationHistory, cdp.Empty{})
-		if err != nil {
-			return err
-		}
-		_, err = cdp.Call(ctx, target, page.NavigateToHistoryEntry, page.NavigateToHistoryEntryParams{EntryID: h.Entries[h.CurrentIndex-1].ID})
-		return err
-	}))
+	h := protocol(p, page.GetNavigationHistory, cdp.Empty{})
+	protocol(p, page.NavigateToHistoryEntry, page.NavigateToHistoryEntryParams{EntryID: h.Entries[h.CurrentIndex-1].ID})
 	select {
 	case how := <-arrived:
 		restored = how == page.NavigationTypeBackForwardCacheRestore

@@ -19,7 +19,13 @@ func startSentinel(t testing.TB, master *redis) *redis {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return startRedisAs(t, &redis{sentinel: config})
+	s := startRedisAs(t, &redis{sentinel: config})
+	// It asks servers what they are each ten seconds otherwise, and waits for
+	// eight before it makes a former master follow.
+	if got := s.do("SENTINEL DEBUG info-period 500 publish-period 250 ping-period 100"); got != "+OK" {
+		t.Fatalf("sentinel: %s", got)
+	}
+	return s
 }
 
 // TestFailover: a master ends, or only stops, and its replica takes over. The

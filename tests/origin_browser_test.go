@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 
@@ -94,13 +92,8 @@ func (c *caddy) answers() (shut, others float64) {
 
 // cookiesOf are those that the browser has for the URL, by value.
 func cookiesOf(p *browser.Page, url string) []string {
-	var got network.GetCookiesResult
-	browser.Run(p, chromedp.Func(func(ctx context.Context, target *chromedp.Target) (err error) {
-		got, err = cdp.Call(ctx, target, network.GetCookies, network.GetCookiesParams{URLs: []string{url}})
-		return err
-	}))
 	var out []string
-	for _, c := range got.Cookies {
+	for _, c := range protocol(p, network.GetCookies, network.GetCookiesParams{URLs: []string{url}}).Cookies {
 		out = append(out, fmt.Sprint(c.Name, "=", c.Value, " ", c.Expires))
 	}
 	slices.Sort(out)

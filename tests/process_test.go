@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -290,23 +291,28 @@ func (c *caddy) metric(name string) float64 {
 	return 0
 }
 
-// given are the addresses that freeAddr gave away: the system gives a port that
-// nobody listens on yet to the next who asks.
+// given are the addresses that freeAddr gave away.
 var given sync.Map
 
+// freeAddr is an address that nobody listens on. Its port is none of those that
+// the system gives to connections (32768 and up on Linux): one of them could
+// take it while the server that it is for is not there.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		port := 10000 + rand.IntN(22000)
+		l, err := net.Listen("tcp", fmt.Sprint(":", port))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		addr := l.Addr().String()
 		l.Close()
+		addr := fmt.Sprint("127.0.0.1:", port)
 		if _, taken := given.LoadOrStore(addr, true); !taken {
 			return addr
 		}
 	}
+	t.Fatal("no port from 10000 to 31999 is free")
+	return ""
 }
 
 // eventually tries until there is no error.

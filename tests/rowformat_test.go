@@ -1,17 +1,14 @@
 package tests
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/firebuzz/caddy-sessionctx/tests/standin"
-	schema "github.com/firebuzz/caddy-sessionctx/tinybird"
 )
 
 // TestAnExistingWorkspaceGetsItsOwnColumns: a workspace that knows the
@@ -73,27 +70,9 @@ func TestAnExistingWorkspaceGetsItsOwnColumns(t *testing.T) {
 	if n := len(tb.Batches("consents_v1")); n > 0 {
 		t.Errorf("%d requests for records of consent", n)
 	}
-	eventually(t, 20*time.Second, "nothing waits", func() error {
-		res, err := http.Get("http://" + c.admin + "/session_context/status")
-		if err != nil {
-			return err
-		}
-		defer res.Body.Close()
-		var st struct {
-			Outbox struct {
-				Rows        int
-				Datasources []struct {
-					DeadLetters int `json:"dead_letters"`
-				}
-			}
-		}
-		if err := json.NewDecoder(res.Body).Decode(&st); err != nil || st.Outbox.Rows > 0 {
-			return fmt.Errorf("%+v, %v", st, err)
-		}
-		for _, ds := range st.Outbox.Datasources {
-			if ds.DeadLetters > 0 {
-				t.Errorf("dead letters: %+v", st)
-			}
+	eventually(t, 20*time.Second, "nothing waits, and nothing is wrong", func() error {
+		if st, _ := c.status(); st.Outbox.Rows > 0 || len(st.Warnings) > 0 {
+			return fmt.Errorf("%+v", st)
 		}
 		return nil
 	})
@@ -101,26 +80,18 @@ func TestAnExistingWorkspaceGetsItsOwnColumns(t *testing.T) {
 		t.Error("the log does not say that records of consent are not sent")
 	}
 
-	set, err := schema.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, want := range all {
-		ds, _ := set.Datasource(name)
 		eventually(t, 20*time.Second, name+" is in the further sink", func() error {
-			b, err := os.ReadFile(c.path("rows/" + name + ".ndjson"))
+			rows, err := fileRows(c.path("rows"), name)
 			if err != nil {
 				return err
 			}
-			seen := make(map[string]bool)
-			for line := range strings.Lines(string(b)) {
-				if err := ds.Check([]byte(strings.TrimSpace(line))); err != nil {
-					t.Fatal(err)
-				}
-				seen[line] = true
+			distinct := make(map[any]bool)
+			for _, row := range rows {
+				distinct[row["row_id"]] = true
 			}
-			if len(seen) != want {
-				return fmt.Errorf("%d rows, want %d", len(seen), want)
+			if len(distinct) != want {
+				return fmt.Errorf("%d rows, want %d", len(distinct), want)
 			}
 			return nil
 		})

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	schema "github.com/firebuzz/caddy-sessionctx/tinybird"
 )
 
 // TestFileSinkOverKills: the process is killed again and again while rows are
@@ -94,6 +96,33 @@ func filesOf(t *testing.T, dir, datasource string) map[string]bool {
 		files[string(text)] = true
 	}
 	return files
+}
+
+// fileRows are the rows of a datasource's newest file, each of which fits its
+// columns.
+func fileRows(dir, datasource string) (rows []map[string]any, err error) {
+	set, err := schema.Load()
+	if err != nil {
+		return nil, err
+	}
+	ds, _ := set.Datasource(datasource)
+	text, err := os.ReadFile(filepath.Join(dir, datasource+".ndjson"))
+	if err != nil {
+		return nil, err
+	}
+	for line := range bytes.Lines(text) {
+		if err := ds.Check(bytes.TrimSpace(line)); err != nil {
+			return nil, fmt.Errorf("%s: %w", datasource, err)
+		}
+		var row map[string]any
+		numbers := json.NewDecoder(bytes.NewReader(line))
+		numbers.UseNumber()
+		if err := numbers.Decode(&row); err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
 }
 
 // rowsIn are the rows of a datasource by their metadata. A row that is there

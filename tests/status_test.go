@@ -41,7 +41,10 @@ type statusDocument struct {
 		Open    bool
 		Trouble string
 	}
-	Outbox   struct{ Open bool }
+	Outbox struct {
+		Open bool
+		Rows int
+	}
 	Geo      []string
 	Warnings []struct{ Code, Datasource, Text, Remedy string }
 }

@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
@@ -225,10 +223,7 @@ var visitCases = []struct {
 	{"a reload", func(v *visitSite) { v.open("/"); v.reload(false) }, []string{"navigate 1 200", "navigate 1 200"}, [4]int{1, 1, 1, 1}},
 	{"a reload past the caches", func(v *visitSite) { v.open("/"); v.reload(true) }, []string{"navigate 1 200", "navigate 1 200"}, [4]int{1, 2, 1, 2}},
 	{"scripts switched off", func(v *visitSite) {
-		browser.Run(v.p, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-			_, err := cdp.Call(ctx, target, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
-			return err
-		}))
+		protocol(v.p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 		v.p.Open(v.site + "/")
 	}, []string{"navigate 1 200"}, [4]int{0, 0, 1, 1}},
 	{"the page's source", func(v *visitSite) { v.p.Open("view-source:" + v.site + "/"); v.awaitAsked("/") }, []string{"navigate 1 200"}, [4]int{0, 0, 1, 1}},
@@ -303,10 +298,7 @@ func (v *visitSite) unattended(path string) {
 
 func (v *visitSite) reload(pastCaches bool) {
 	v.t.Helper()
-	browser.Run(v.p, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		_, err := cdp.Call(ctx, target, page.Reload, page.ReloadParams{IgnoreCache: &pastCaches})
-		return err
-	}))
+	protocol(v.p, page.Reload, page.ReloadParams{IgnoreCache: &pastCaches})
 	v.hear("shown", "/")
 }
 
