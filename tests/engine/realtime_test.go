@@ -119,7 +119,7 @@ func realtimeParameters(q question, at time.Time, minutes int) map[string]string
 func TestRealtimeOverview(t *testing.T) {
 	seen := make(map[string]int)
 	asked(t, func(t *testing.T, c *ClickHouse, q question) {
-		for _, at := range []time.Time{q.period.end, q.period.start, q.truth.Start.AddDate(0, 0, 20).Add(15*time.Hour + 123*time.Millisecond)} {
+		for _, at := range []time.Time{q.period.end, q.period.start, q.period.start.Add(30 * time.Minute), q.truth.Start.AddDate(0, 0, 20).Add(15*time.Hour + 123*time.Millisecond)} {
 			for _, minutes := range []int{30, 5, 24 * 60, 12 * 24 * 60} {
 				want := q.now(at, minutes)
 				got := one[realtime](t, c, "realtime_overview", realtimeParameters(q, at, minutes))

@@ -39,7 +39,7 @@ func (t *Truth) Batches(seed uint64) []Batch {
 	for _, p := range t.Pages {
 		pages = append(pages, encode(p.row()))
 	}
-	batches = append(batches, cut(r, "traffic_v1", pages)...)
+	batches = append(batches, again(cut(r, "traffic_v1", pages))...)
 	var decisions [][]byte
 	for _, d := range t.Decisions {
 		decisions = append(decisions, encode(d.row("active", d.Given)))
@@ -47,7 +47,7 @@ func (t *Truth) Batches(seed uint64) []Batch {
 			decisions = append(decisions, encode(d.row(d.EndedAs, d.Ended)))
 		}
 	}
-	return append(batches, cut(r, "consents_v1", decisions)...)
+	return append(batches, again(cut(r, "consents_v1", decisions))...)
 }
 
 // cut shuffles rows into batches, some of which come twice.
@@ -63,6 +63,15 @@ func cut(r *rand.Rand, datasource string, rows [][]byte) []Batch {
 		rows = rows[n:]
 	}
 	return batches
+}
+
+// again adds the first batch once more: there are too few of some datasources for
+// chance to send one twice.
+func again(batches []Batch) []Batch {
+	if len(batches) == 0 {
+		return nil
+	}
+	return append(batches, batches[0])
 }
 
 func encode(row map[string]any) []byte {
