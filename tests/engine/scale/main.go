@@ -14,6 +14,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"time"
@@ -36,7 +37,7 @@ type bench struct {
 	shape
 	campaigns  []asked
 	periods    []period
-	candidates []candidate
+	candidates int // how many of each comparison are tried
 	times      int // how often a query is measured
 	dir        string
 	set        schema.Set
@@ -46,14 +47,15 @@ type bench struct {
 // run measures the Tinybird project in a folder, and the endpoints of another
 // one unless against is empty.
 func run(out io.Writer, project, against, size, sessions string) (err error) {
-	b := &bench{campaigns: sizes, periods: periods, candidates: candidates, times: 3}
+	b := &bench{campaigns: sizes, periods: periods, candidates: math.MaxInt, times: 3}
+	b.span = wholeSpan
 	b.end = time.Now().UTC().Truncate(time.Hour)
 	many := int64(whole)
 	switch size {
 	case "":
 	case "short":
-		many, b.times = 3000, 0
-		b.campaigns, b.periods, b.candidates = b.campaigns[:1], b.periods[2:], b.candidates[:3]
+		many, b.times, b.span = 3000, 0, shortSpan
+		b.campaigns, b.periods, b.candidates = b.campaigns[:1], b.periods[2:], 1
 	default:
 		return fmt.Errorf("BENCH %q is unknown: give short, or leave it out", size)
 	}
@@ -97,7 +99,12 @@ func run(out io.Writer, project, against, size, sessions string) (err error) {
 	if err := b.compareReference(out); err != nil {
 		return err
 	}
-	return b.compareKeys(out, pipes)
+	for _, by := range comparisons {
+		if err := b.compareKeys(out, pipes, by); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fillAll makes all rows.
