@@ -25,7 +25,8 @@ func TestEveryNodeThatReadsADatasourceFiltersTheTenant(t *testing.T) {
 					"workspace_id": "workspaceId", "project_id": "projectId", "campaign_id": "campaignId",
 					"environment": "environment", "campaign_environment": "campaignEnvironment",
 				} {
-					if !strings.Contains(node.SQL, " "+column+" = {{String("+parameter) {
+					is := " = {{String(" + parameter
+					if !strings.Contains(node.SQL, " "+column+is) && !strings.Contains(node.SQL, " ifNull("+column+", '')"+is) {
 						t.Errorf("%s, node %s reads %s for every %s", name, node.Name, match[3], column)
 					}
 				}
