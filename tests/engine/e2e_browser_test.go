@@ -115,9 +115,6 @@ var navigation = []string{"Accept", "text/html,*/*;q=0.8", "Sec-Fetch-Site", "no
 func (b *browser) page(path, purpose string, header ...string) *month.Page {
 	b.t.Helper()
 	person := *b.person
-	if b.header.Get("Accept-Language") == "" {
-		person.Language = ""
-	}
 	p := &month.Page{Tenant: b.at.Tenant, Person: &person, Purpose: purpose}
 	p.Segment, p.LandingPage = b.shown()
 	from := time.Now()

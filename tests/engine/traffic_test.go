@@ -103,6 +103,35 @@ func TestTrafficOverview(t *testing.T) {
 	}
 }
 
+// Pages of before there were environments are production's.
+func TestTrafficOfBeforeIsProductions(t *testing.T) {
+	c := open(t)
+	page := filter(aMonth().Pages, func(p *month.Page) bool { return p.Tenant == month.Main })[0]
+	truth := &month.Truth{Pages: []*month.Page{page}}
+	for _, batch := range truth.Batches(1) {
+		var row map[string]any
+		if err := json.Unmarshal(batch.Rows[0], &row); err != nil {
+			t.Fatal(err)
+		}
+		delete(row, "campaign_environment")
+		row["environment"] = nil
+		old, err := json.Marshal(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Insert(batch.Datasource, [][]byte{old}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for tenant, want := range map[month.Tenant]int{month.Main: 1, month.Preview: 0, month.Development: 0} {
+		q := questions()["the whole month"]
+		q.tenant = tenant
+		parameters := q.parameters()
+		delete(parameters, "conversionEventId")
+		total(t, one[map[string]json.RawMessage](t, c, "traffic_overview", parameters), "total_pages", want)
+	}
+}
+
 // checkTraffic returns the keys that were to be in a list.
 func checkTraffic(t *testing.T, c *ClickHouse, q question) map[string]bool {
 	steps := map[string]time.Duration{"": time.Hour, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour, "week": 7 * 24 * time.Hour}

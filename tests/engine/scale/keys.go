@@ -63,9 +63,9 @@ func (b *bench) compareKeys(out io.Writer, project *engine.Project, by compariso
 		fmt.Fprintf(out, " `%s` MB |", name)
 	}
 	for _, campaign := range b.campaigns {
-		fmt.Fprintf(out, " %s: rows read | MB read | MB held | CPU ms |", campaign.name)
+		fmt.Fprintf(out, " %s: %s |", campaign.name, cellNames)
 	}
-	fmt.Fprintf(out, "\n|---|---|---|%s\n", strings.Repeat("---:|", len(by.datasources)+4*len(b.campaigns)))
+	fmt.Fprintf(out, "\n|---|---|---|%s\n", strings.Repeat("---:|", len(by.datasources)+5*len(b.campaigns)))
 	for _, way := range by.candidates[:min(len(by.candidates), b.candidates)] {
 		progress("keeping rows of %s by %s", names, way.name)
 		c, err := b.keep(way, by.datasources)
@@ -122,7 +122,7 @@ func (b *bench) askAll(c *engine.ClickHouse, project *engine.Project, by compari
 		if err != nil {
 			return "", fmt.Errorf("rows kept by %s: %w", way.key, err)
 		}
-		row += fmt.Sprintf("| %s | %s | %s | %s ", thousands(sum.Rows), megabytes(sum.Bytes), megabytes(sum.memory), milliseconds(sum.CPU))
+		row += "| " + sum.cells() + " "
 	}
 	return row + "|", nil
 }
@@ -138,12 +138,12 @@ func (b *bench) sumOf(c *engine.ClickHouse, project *engine.Project, campaign as
 		if !slices.Contains(endpoints, q.endpoint) {
 			continue
 		}
-		f, err := measure(c, q.sql, 0) // many endpoints make up for few times
+		f, err := measure(c, q.sql, min(b.times, 0)) // many endpoints make up for few times
 		if err != nil {
 			return sum, fmt.Errorf("asking %s: %w", q.endpoint, err)
 		}
 		sum.Rows, sum.Bytes, sum.CPU = sum.Rows+f.Rows, sum.Bytes+f.Bytes, sum.CPU+f.CPU
-		sum.memory = max(sum.memory, f.memory)
+		sum.memory, sum.Time, sum.counted = max(sum.memory, f.memory), sum.Time+f.Time, f.counted
 	}
 	return sum, nil
 }

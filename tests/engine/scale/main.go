@@ -6,7 +6,8 @@
 // where something did not work.
 //
 // `make bench-engine` runs it. BENCH=short looks whether it still works, in
-// seconds; BENCH_SESSIONS makes that many sessions and five times as many
+// seconds; BENCH=counts asks each question once, for what is exact: the rows and
+// bytes that are read; BENCH_SESSIONS makes that many sessions and five times as many
 // events; BENCH_AGAINST names the folder of another state of the project, whose
 // endpoints are asked of the same rows. How to read it: docs/tinybird-scale.md.
 package main
@@ -56,8 +57,10 @@ func run(out io.Writer, project, against, size, sessions string) (err error) {
 	case "short":
 		many, b.times, b.span = 3000, 0, shortSpan
 		b.campaigns, b.periods, b.candidates = b.campaigns[:1], b.periods[2:], 1
+	case "counts":
+		b.times = countOnly
 	default:
-		return fmt.Errorf("BENCH %q is unknown: give short, or leave it out", size)
+		return fmt.Errorf("BENCH %q is unknown: give short or counts, or leave it out", size)
 	}
 	if sessions != "" {
 		if many, err = strconv.ParseInt(sessions, 10, 64); err != nil || many < 1000 {
