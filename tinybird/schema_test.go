@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -40,6 +41,9 @@ func TestReferenceColumnsAreAllThereAndComeFirst(t *testing.T) {
 	}
 }
 
+// keyPattern is one part of a sorting key: a column, or one by ifNull.
+var keyPattern = regexp.MustCompile(`(ifNull\()?(\w+)(?:, ''\))?, `)
+
 func TestEveryDatasourceHasWhatTheEndpointsRelyOn(t *testing.T) {
 	ttl := map[string]string{
 		"session_v1":  "toIntervalMonth(25)",
@@ -65,14 +69,20 @@ func TestEveryDatasourceHasWhatTheEndpointsRelyOn(t *testing.T) {
 		if ds.Description == "" || len(ds.Tokens) != 2 {
 			t.Errorf("%s: description %q, tokens %v", name, ds.Description, ds.Tokens)
 		}
-		key := strings.Split(ds.SortingKey, ", ")
-		if key[len(key)-1] != "row_id" {
+		key := keyPattern.FindAllStringSubmatch(ds.SortingKey+", ", -1)
+		if !strings.HasSuffix(ds.SortingKey, ", row_id") {
 			t.Errorf("%s: the sorting key does not end in row_id: %s", name, ds.SortingKey)
 		}
+		whole := ""
 		for _, part := range key {
-			if c, ok := ds.Column(part); !ok || c.Type.Nullable {
-				t.Errorf("%s: %s of the sorting key is missing or nullable", name, part)
+			whole += part[0]
+			// ClickHouse takes no key that may be null.
+			if c, ok := ds.Column(part[2]); !ok || c.Type.Nullable != (part[1] != "") {
+				t.Errorf("%s: %s of the sorting key is missing, or nullable and not by ifNull", name, part[2])
 			}
+		}
+		if whole != ds.SortingKey+", " || key[0][2] != "workspace_id" {
+			t.Errorf("%s: the sorting key is %s, of which %q is understood", name, ds.SortingKey, whole)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -47,53 +48,59 @@ var clickIDs = map[string]string{"gclid": "gclid", "gbraid": "gbraid", "fbclid":
 
 func TestAttributionFirstTouch(t *testing.T) {
 	seen := make(map[string]bool)
-	asked(t, func(t *testing.T, c *ClickHouse, q question) {
-		row := one[map[string]json.RawMessage](t, c, "attribution_first_touch", q.parameters())
-		if want := 5 + len(firstTouch) + 1; len(row) != want {
-			t.Errorf("%d columns, want %d", len(row), want)
-		}
-		visits := q.visits()
-		q.checkTotals(t, row, visits)
-		conversions := func(g group) int { return q.worth(g.visits).conversions }
-		tuple := func(g group) []any {
-			w := q.worth(g.visits)
-			told := len(filter(g.visits, func(v visit) bool { return v.FirstSource == "client" }))
-			return append(g.key, len(g.visits), visitors(g.visits), w.conversions, w.value, 100*share(w.visits, len(g.visits)), told)
-		}
-		rateAt := func(width int) int { return width - 2 }
-		for column, b := range firstTouch {
-			var want [][]any
-			for _, g := range b.groups(visits, conversions, sessionsOf) {
-				want = append(want, tuple(g))
-				seen[column] = true
-			}
-			checkList(t, row, column, want, rateAt)
-		}
-		// A visit may have several, so each kind is asked for apart.
-		var kinds []group
-		for parameter, kind := range clickIDs {
-			with := breakdown{of: func(v visit) ([]any, bool) {
-				u, err := url.Parse(v.First.LandingPage)
-				return []any{kind}, err == nil && u.Query().Has(parameter)
-			}}
-			kinds = append(kinds, with.groups(visits)...)
-		}
-		slices.SortFunc(kinds, func(a, b group) int {
-			return cmp.Or(conversions(b)-conversions(a), sessionsOf(b)-sessionsOf(a), strings.Compare(a.key[0].(string), b.key[0].(string)))
-		})
-		var want [][]any
-		for _, g := range kinds {
-			seen[g.key[0].(string)] = true
-			want = append(want, tuple(g))
-		}
-		checkList(t, row, "click_ids", want, rateAt)
-		for _, v := range visits {
-			seen[v.FirstSource] = true
-		}
-	})
+	asked(t, func(t *testing.T, c *ClickHouse, q question) { maps.Copy(seen, checkFirstTouch(t, c, q)) })
 	for _, what := range []string{"server", "client", "lost", "utm_terms", "utm_contents", "gclid", "gbraid", "fbclid", "sc_cid"} {
 		if !seen[what] {
 			t.Errorf("the month has no visit with %s", what)
 		}
 	}
+}
+
+// checkFirstTouch returns which columns, click ids and sources of first touches
+// were to be there.
+func checkFirstTouch(t *testing.T, c *ClickHouse, q question) map[string]bool {
+	seen := make(map[string]bool)
+	row := one[map[string]json.RawMessage](t, c, "attribution_first_touch", q.parameters())
+	if want := 5 + len(firstTouch) + 1; len(row) != want {
+		t.Errorf("%d columns, want %d", len(row), want)
+	}
+	visits := q.visits()
+	q.checkTotals(t, row, visits)
+	conversions := func(g group) int { return q.worth(g.visits).conversions }
+	tuple := func(g group) []any {
+		w := q.worth(g.visits)
+		told := len(filter(g.visits, func(v visit) bool { return v.FirstSource == "client" }))
+		return append(g.key, len(g.visits), visitors(g.visits), w.conversions, w.value, 100*share(w.visits, len(g.visits)), told)
+	}
+	rateAt := func(width int) int { return width - 2 }
+	for column, b := range firstTouch {
+		var want [][]any
+		for _, g := range b.groups(visits, conversions, sessionsOf) {
+			want = append(want, tuple(g))
+			seen[column] = true
+		}
+		checkList(t, row, column, want, rateAt)
+	}
+	// A visit may have several, so each kind is asked for apart.
+	var kinds []group
+	for parameter, kind := range clickIDs {
+		with := breakdown{of: func(v visit) ([]any, bool) {
+			u, err := url.Parse(v.First.LandingPage)
+			return []any{kind}, err == nil && u.Query().Has(parameter)
+		}}
+		kinds = append(kinds, with.groups(visits)...)
+	}
+	slices.SortFunc(kinds, func(a, b group) int {
+		return cmp.Or(conversions(b)-conversions(a), sessionsOf(b)-sessionsOf(a), strings.Compare(a.key[0].(string), b.key[0].(string)))
+	})
+	var want [][]any
+	for _, g := range kinds {
+		seen[g.key[0].(string)] = true
+		want = append(want, tuple(g))
+	}
+	checkList(t, row, "click_ids", want, rateAt)
+	for _, v := range visits {
+		seen[v.FirstSource] = true
+	}
+	return seen
 }

@@ -96,82 +96,8 @@ var consentLists = map[string]func(decided) string{
 func TestConsentRates(t *testing.T) {
 	seen := make(map[string]int)
 	asked(t, func(t *testing.T, c *ClickHouse, q question) {
-		parameters := q.parameters()
-		delete(parameters, "conversionEventId")
-		step := time.Hour
-		if q == questions()["the whole month"] {
-			parameters["granularity"], step = "day", 24*time.Hour
-		}
-		row := one[map[string]json.RawMessage](t, c, "consent_rates", parameters)
-		if want := 12 + 1 + len(consentLists) + 6; len(row) != want {
-			t.Errorf("%d columns, want %d", len(row), want)
-		}
-		all := q.consents()
-		newest := filter(all.decisions, func(d decided) bool { return d.newest })
-		withdrawals := count(all.decisions, func(d decided) bool { return d.withdraws })
-		changes := count(all.decisions, func(d decided) bool { return d.changes })
-		for column, want := range map[string]int{
-			"decisions": len(all.decisions), "unproven_decisions": all.unproven, "subjects": all.subjects,
-			"accepted_all":      count(newest, func(d decided) bool { return d.Analytics && d.Marketing && d.Functional }),
-			"refused_all":       count(newest, func(d decided) bool { return !d.Granted() }),
-			"changed_decisions": changes, "withdrawals": withdrawals, "subjects_with_consent": all.withConsent,
-		} {
-			total(t, row, column, want)
-			seen[column] += want
-		}
-		seen["changes that withdraw nothing"] += changes - withdrawals
-		seen["consent from before the period"] += all.withConsent - count(newest, decided.Granted)
-		for column, want := range map[string]float64{
-			"analytics_rate":  share(count(newest, analytics), all.subjects),
-			"marketing_rate":  share(count(newest, marketing), all.subjects),
-			"functional_rate": share(count(newest, functional), all.subjects),
-			"withdrawal_rate": share(all.undone, all.withConsent),
-		} {
-			var got float64
-			if json.Unmarshal(row[column], &got) != nil || !near(got, want) {
-				t.Errorf("%s is %s, want %v", column, row[column], want)
-			}
-		}
-		ranked := func(x, y []any) int {
-			return cmp.Or(y[1].(int)-x[1].(int), cmp.Compare(x[0].(string), y[0].(string)))
-		}
-		never := func(int) int { return -1 }
-		var proofs [][]any
-		for proof, n := range all.proofs {
-			proofs = append(proofs, []any{proof, n})
-		}
-		slices.SortFunc(proofs, ranked)
-		checkList(t, row, "proofs", proofs, never)
-		for column, of := range consentLists {
-			byKey := make(map[string][]decided)
-			for _, d := range all.decisions {
-				if key := of(d); key != "" {
-					byKey[key] = append(byKey[key], d)
-				}
-			}
-			var want [][]any
-			for key, decisions := range byKey {
-				last := filter(decisions, func(d decided) bool { return d.newest })
-				want = append(want, []any{key, len(decisions), len(last), count(last, analytics), count(last, marketing), count(last, functional)})
-			}
-			slices.SortFunc(want, ranked)
-			checkList(t, row, column, want, never)
-		}
-		var ts []string
-		series := make(map[string][]int)
-		for start := q.period.start.Truncate(step); !start.After(q.period.end); start = start.Add(step) {
-			in := filter(all.decisions, func(d decided) bool { return d.Given.Truncate(step).Equal(start) })
-			ts = append(ts, start.Format(time.DateTime))
-			for column, of := range map[string]func(decided) bool{
-				"decisions": func(decided) bool { return true }, "analytics": analytics, "marketing": marketing, "functional": functional,
-				"withdrawals": func(d decided) bool { return d.withdraws },
-			} {
-				series[column] = append(series[column], count(in, of))
-			}
-		}
-		same(t, row, "series_ts", ts)
-		for column, figures := range series {
-			same(t, row, "series_"+column, figures)
+		for what, n := range checkConsents(t, c, q) {
+			seen[what] += n
 		}
 	})
 	for what, n := range seen {
@@ -179,4 +105,87 @@ func TestConsentRates(t *testing.T) {
 			t.Errorf("%s: %s", what, fmt.Sprint(n))
 		}
 	}
+}
+
+// checkConsents returns how often each thing was to be counted.
+func checkConsents(t *testing.T, c *ClickHouse, q question) map[string]int {
+	seen := make(map[string]int)
+	parameters := q.parameters()
+	delete(parameters, "conversionEventId")
+	step := time.Hour
+	if q.period.end.Sub(q.period.start) > 20*24*time.Hour {
+		parameters["granularity"], step = "day", 24*time.Hour
+	}
+	row := one[map[string]json.RawMessage](t, c, "consent_rates", parameters)
+	if want := 12 + 1 + len(consentLists) + 6; len(row) != want {
+		t.Errorf("%d columns, want %d", len(row), want)
+	}
+	all := q.consents()
+	newest := filter(all.decisions, func(d decided) bool { return d.newest })
+	withdrawals := count(all.decisions, func(d decided) bool { return d.withdraws })
+	changes := count(all.decisions, func(d decided) bool { return d.changes })
+	for column, want := range map[string]int{
+		"decisions": len(all.decisions), "unproven_decisions": all.unproven, "subjects": all.subjects,
+		"accepted_all":      count(newest, func(d decided) bool { return d.Analytics && d.Marketing && d.Functional }),
+		"refused_all":       count(newest, func(d decided) bool { return !d.Granted() }),
+		"changed_decisions": changes, "withdrawals": withdrawals, "subjects_with_consent": all.withConsent,
+	} {
+		total(t, row, column, want)
+		seen[column] += want
+	}
+	seen["changes that withdraw nothing"] += changes - withdrawals
+	seen["consent from before the period"] += all.withConsent - count(newest, decided.Granted)
+	for column, want := range map[string]float64{
+		"analytics_rate":  share(count(newest, analytics), all.subjects),
+		"marketing_rate":  share(count(newest, marketing), all.subjects),
+		"functional_rate": share(count(newest, functional), all.subjects),
+		"withdrawal_rate": share(all.undone, all.withConsent),
+	} {
+		var got float64
+		if json.Unmarshal(row[column], &got) != nil || !near(got, want) {
+			t.Errorf("%s is %s, want %v", column, row[column], want)
+		}
+	}
+	ranked := func(x, y []any) int {
+		return cmp.Or(y[1].(int)-x[1].(int), cmp.Compare(x[0].(string), y[0].(string)))
+	}
+	never := func(int) int { return -1 }
+	var proofs [][]any
+	for proof, n := range all.proofs {
+		proofs = append(proofs, []any{proof, n})
+	}
+	slices.SortFunc(proofs, ranked)
+	checkList(t, row, "proofs", proofs, never)
+	for column, of := range consentLists {
+		byKey := make(map[string][]decided)
+		for _, d := range all.decisions {
+			if key := of(d); key != "" {
+				byKey[key] = append(byKey[key], d)
+			}
+		}
+		var want [][]any
+		for key, decisions := range byKey {
+			last := filter(decisions, func(d decided) bool { return d.newest })
+			want = append(want, []any{key, len(decisions), len(last), count(last, analytics), count(last, marketing), count(last, functional)})
+		}
+		slices.SortFunc(want, ranked)
+		checkList(t, row, column, want, never)
+	}
+	var ts []string
+	series := make(map[string][]int)
+	for start := q.period.start.Truncate(step); !start.After(q.period.end); start = start.Add(step) {
+		in := filter(all.decisions, func(d decided) bool { return d.Given.Truncate(step).Equal(start) })
+		ts = append(ts, start.Format(time.DateTime))
+		for column, of := range map[string]func(decided) bool{
+			"decisions": func(decided) bool { return true }, "analytics": analytics, "marketing": marketing, "functional": functional,
+			"withdrawals": func(d decided) bool { return d.withdraws },
+		} {
+			series[column] = append(series[column], count(in, of))
+		}
+	}
+	same(t, row, "series_ts", ts)
+	for column, figures := range series {
+		same(t, row, "series_"+column, figures)
+	}
+	return seen
 }

@@ -43,8 +43,11 @@ type browser struct {
 	keyed int
 	// known: the browser has a cookie that names its user.
 	known bool
-	// agreed: cookies may be set.
-	agreed bool
+	// agreed: cookies may be set. decision is the last one about that.
+	agreed   bool
+	decision *month.Decision
+	// cookie is that of a session which will end.
+	cookie *http.Cookie
 	// doc is the last page's context, now its session.
 	doc pageContext
 	now *month.Session
@@ -106,31 +109,26 @@ func (b *browser) send(method, target string, body []byte, header ...string) (*h
 
 var navigation = []string{"Accept", "text/html,*/*;q=0.8", "Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}
 
-// view is a page that was sent.
-type view struct {
-	tenant  month.Tenant
-	purpose string
-	status  int
-	counted int
-}
-
 // page asks for a page, and says what kind of request that is. It reads the
-// context and notes the view, and does nothing else with either.
-func (b *browser) page(path, purpose string, header ...string) {
+// context and notes the page, and does nothing else with either; what was told to
+// nobody is of no session.
+func (b *browser) page(path, purpose string, header ...string) *month.Page {
 	b.t.Helper()
+	person := *b.person
+	p := &month.Page{Tenant: b.at.Tenant, Person: &person, Purpose: purpose}
+	p.Segment, p.LandingPage = b.shown()
+	from := time.Now()
 	res, body := b.send("GET", b.at.url+path, nil, append(navigation[:len(navigation):len(navigation)], header...)...)
-	if b.at.CampaignEnvironment == "production" {
-		v := view{tenant: b.at.Tenant, purpose: purpose, status: res.StatusCode}
-		if purpose == "navigate" && res.StatusCode == 200 {
-			v.counted = 1
-		}
-		b.d.saw(v)
+	if b.at.CampaignEnvironment == "production" { // previews write no traffic
+		b.d.sent(&sentPage{p, from, time.Now()})
 	}
+	p.Status = res.StatusCode
+	p.Counted = purpose == "navigate" && p.Status == http.StatusOK
 	b.doc = pageContext{}
 	m := contextPattern.FindSubmatch(body)
 	switch {
 	case res.StatusCode != 200 && m == nil:
-		return
+		return p
 	case m == nil:
 		b.t.Fatalf("page %s has no context: %d\n%s", path, res.StatusCode, body)
 	}
@@ -140,6 +138,16 @@ func (b *browser) page(path, purpose string, header ...string) {
 	if b.doc.WorkspaceID != b.at.Workspace || b.doc.ProjectID != b.at.Project || b.doc.CampaignID != b.at.Campaign {
 		b.t.Errorf("page %s is of %s, %s, %s, want %+v", path, b.doc.WorkspaceID, b.doc.ProjectID, b.doc.CampaignID, b.at.Tenant)
 	}
+	p.SessionID, person.BotScore = b.doc.Session.SessionID, b.doc.BotDetection.Score
+	return p
+}
+
+// shown are the segment and the landing page that the visitor gets.
+func (b *browser) shown() (segment, landingPage string) {
+	if b.person.Device == "mobile" {
+		return "mobile", "lp_2"
+	}
+	return "everyone", "lp_1"
 }
 
 // arrive opens a page that begins a session, by way of touch.
@@ -158,7 +166,7 @@ func (b *browser) fetch(touch month.Touch, purpose string, header ...string) {
 		header = append(header, "Referer", touch.Referrer, "Sec-Fetch-Site", "cross-site")
 	}
 	had := b.now
-	b.page(touch.LandingPage, purpose, header...)
+	p := b.page(touch.LandingPage, purpose, header...)
 	if b.d.session(b.doc.Session.SessionID) != nil {
 		b.t.Fatalf("session %s goes on, want a new one", b.doc.Session.SessionID)
 	}
@@ -170,10 +178,8 @@ func (b *browser) fetch(touch month.Touch, purpose string, header ...string) {
 	if b.known && b.first != nil {
 		s.First = *b.first
 	}
-	s.Segment, s.LandingPage = "everyone", "lp_1"
-	if b.person.Device == "mobile" {
-		s.Segment, s.LandingPage = "mobile", "lp_2"
-	}
+	s.Segment, s.LandingPage = b.shown()
+	p.Session, p.Referrer = s, touch.Referrer
 	if orEmpty(b.doc.SegmentID) != s.Segment || b.doc.LandingPageID != s.LandingPage {
 		b.t.Errorf("segment %s, landing page %s, want %s, %s", orEmpty(b.doc.SegmentID), b.doc.LandingPageID, s.Segment, s.LandingPage)
 	}
@@ -212,15 +218,30 @@ func (b *browser) session() *month.Session {
 // key; else it begins one of a new user.
 func (b *browser) goOn(path string) {
 	b.t.Helper()
-	within := []string{"Sec-Fetch-Site", "same-origin", "Referer", b.at.url + b.now.Touch.LandingPage}
 	if !b.agreed && (b.key == "" || b.keyed != 1) {
-		b.fetch(month.Touch{LandingPage: path}, "navigate", within...)
+		b.fetch(month.Touch{LandingPage: path}, "navigate", b.fromWithin()...)
 		return
 	}
-	b.page(path, "navigate", within...)
+	b.page(path, "navigate", b.fromWithin()...).Session = b.now
 	if b.doc.Session.SessionID != b.now.ID || b.doc.UserID != b.now.User {
 		b.t.Errorf("page %s is of session %s, want %s", path, b.doc.Session.SessionID, b.now.ID)
 	}
+}
+
+// fromWithin are the headers of a link that is followed on the last page.
+func (b *browser) fromWithin() []string {
+	return []string{"Sec-Fetch-Site", "same-origin", "Referer", b.at.url + b.now.Touch.LandingPage}
+}
+
+// sessionCookie is the cookie of the session, as far as the browser keeps it.
+func (b *browser) sessionCookie() *http.Cookie {
+	u, _ := url.Parse(b.at.url)
+	for _, c := range b.client.Jar.Cookies(u) {
+		if c.Name == "fb_session_"+b.at.Campaign {
+			return c
+		}
+	}
+	return nil
 }
 
 // leave ends the session as far as the browser knows: its cookie is over.

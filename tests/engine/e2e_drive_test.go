@@ -24,9 +24,9 @@ type drive struct {
 	lived    map[*month.Session]bool
 	marks    map[string]*moment
 	count    int
-	views    map[view]int
-	// decisions are consent records by status and choice.
-	decisions map[string]int
+	pages    []*sentPage
+	// decisions of one subject are in their order.
+	decisions []*sentDecision
 	programs  map[*month.Person]bool
 }
 
@@ -39,20 +39,20 @@ type moment struct {
 func newDrive() *drive {
 	return &drive{
 		sessions: make(map[string]*month.Session), lived: make(map[*month.Session]bool),
-		marks: make(map[string]*moment), views: make(map[view]int), decisions: make(map[string]int), programs: make(map[*month.Person]bool),
+		marks: make(map[string]*moment), programs: make(map[*month.Person]bool),
 	}
 }
 
-func (d *drive) saw(v view) {
+func (d *drive) sent(p *sentPage) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.views[v]++
+	d.pages = append(d.pages, p)
 }
 
-func (d *drive) decided(status string, analytics bool) {
+func (d *drive) decided(decision *month.Decision, from time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.decisions[fmt.Sprint(status, " ", analytics)]++
+	d.decisions = append(d.decisions, &sentDecision{decision, from, time.Now()})
 }
 
 func (d *drive) session(id string) *month.Session {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/http"
+	"net/url"
 	"testing"
 	"time"
 
@@ -187,20 +188,19 @@ func (b *browser) comesBack(r *mathrand.Rand) {
 // decides answers the question about cookies.
 func (b *browser) decides(r *mathrand.Rand, analytics bool) {
 	b.t.Helper()
-	body := map[string]any{
-		"workspace_id": b.at.Workspace, "project_id": b.at.Project, "campaign_id": b.at.Campaign, "subject_id": b.now.User,
-		"domain": "127.0.0.1", "expires_in_days": 365,
-		"purposes": map[string]any{"essential": true, "analytics": analytics, "marketing": false, "functional": analytics},
+	proof, body := "visitor", map[string]any{"subject_id": b.now.User}
+	if b.agreed {
+		proof = "cookie"
 	}
 	if r.IntN(2) == 0 {
-		body["token"] = b.doc.Session.Token
+		proof, body["token"] = "token", b.doc.Session.Token
 	}
-	b.must("consent/record", body)
+	decision := b.tells(proof, body, analytics)
 	b.live()
-	if b.agreed {
-		b.d.decided("withdrawn", true) // the record of before
+	if b.decision != nil {
+		b.decision.EndedAs = "withdrawn"
 	}
-	b.d.decided("active", analytics)
+	b.decision = decision
 	b.agreed = analytics
 	b.known, b.first = analytics, nil
 	if analytics {
@@ -210,6 +210,24 @@ func (b *browser) decides(r *mathrand.Rand, analytics bool) {
 	}
 }
 
+// tells has a decision recorded.
+func (b *browser) tells(proof string, body map[string]any, analytics bool, header ...string) *month.Decision {
+	b.t.Helper()
+	from := time.Now()
+	got := b.must("consent/record", with(body, map[string]any{
+		"workspace_id": b.at.Workspace, "project_id": b.at.Project, "campaign_id": b.at.Campaign,
+		"domain": "127.0.0.1", "expires_in_days": 365, "source": "banner", "policy_version": "2026-11",
+		"purposes": map[string]any{"essential": true, "analytics": analytics, "marketing": false, "functional": analytics},
+	}), header...)
+	decision := &month.Decision{
+		Tenant: b.at.Tenant, ID: got.Data["consent_id"].(string), Subject: b.now.User, Domain: "127.0.0.1",
+		Segment: b.now.Segment, Country: b.person.Country, Analytics: analytics, Functional: analytics,
+		Proof: proof, Source: "banner", Policy: "2026-11",
+	}
+	b.d.decided(decision, from)
+	return decision
+}
+
 // isAsked is a visitor of the site that asks for consent.
 func (b *browser) isAsked(r *mathrand.Rand) {
 	b.t.Helper()
@@ -217,6 +235,8 @@ func (b *browser) isAsked(r *mathrand.Rand) {
 	b.ownClient(r)
 	switch r.IntN(4) {
 	case 0: // does not answer, and comes again: the day's key is all that is known
+		// Somebody else who got to know the ids decides nothing.
+		b.tells("ids", map[string]any{"session_id": b.now.ID, "subject_id": b.now.User}, true, "X-Forwarded-For", "198.51.100.1")
 		b.arrive(link(r))
 		b.ownClient(r)
 	case 1:
@@ -254,8 +274,8 @@ func (b *browser) noVisits(r *mathrand.Rand) {
 	if res, _ := b.send("HEAD", b.at.url+"/", nil, navigation...); res.StatusCode != http.StatusOK {
 		b.t.Errorf("HEAD: %d", res.StatusCode)
 	}
-	b.page("/missing", "navigate")
 	b.fetch(link(r), "prefetch", "Sec-Purpose", "prefetch")
+	b.page("/missing", "navigate")
 	b.now = nil
 	b.fetch(link(r), "prerender", "Sec-Purpose", "prefetch;prerender")
 	b.ownClientLate(r)
@@ -310,7 +330,7 @@ func (b *browser) isLate(r *mathrand.Rand, ring *sessionctx.Ring, ago time.Durat
 		return
 	}
 	// What the server does not know any more the client tells, as far as it may.
-	b.now.FirstSource, b.now.Segment = "client", ""
+	b.now.FirstSource, b.now.Segment, b.now.First.LandingPage = "client", "", ""
 	b.renewsByIDs(map[string]any{
 		"landing_page_id": "lp_1", "ab_test_id": month.Test, "ab_test_variant_id": "bold", "segment_id": "forged",
 		"preserved_attribution": map[string]any{"original": map[string]any{
@@ -334,6 +354,21 @@ func (b *browser) renewsByToken() {
 	if again.Data["session_id"] != b.now.ID || again.Data["renewal_count"] != float64(b.now.Renewal) {
 		b.t.Errorf("renewed to %s, then %s", b.now.ID, again.body)
 	}
+}
+
+// renewsByPage opens a page with the cookie of the session that has ended, which
+// a browser still sends: for the rest of a second, or while its clock is behind.
+func (b *browser) renewsByPage() {
+	b.t.Helper()
+	u, _ := url.Parse(b.at.url)
+	b.client.Jar.SetCookies(u, []*http.Cookie{{Name: b.cookie.Name, Value: b.cookie.Value, Path: "/"}})
+	p := b.page("/winter", "navigate", b.fromWithin()...)
+	if b.doc.Session.OriginalSessionID != b.now.ID || b.doc.Session.RenewalCount != 1 || b.doc.UserID != b.now.User {
+		b.t.Errorf("the page after session %s of %s is of %+v", b.now.ID, b.now.User, b.doc)
+	}
+	b.succeed(b.doc.Session.SessionID, b.doc.Session.CreatedAt)
+	p.Session = b.now
+	b.live()
 }
 
 // unwanted is an event that will not be taken.

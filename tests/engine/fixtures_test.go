@@ -32,6 +32,8 @@ func fixture() *month.Truth {
 	truth := month.Make(fixtureSeed, fixtureStart, 60)
 	truth.End = truth.Start.AddDate(0, 0, fixtureDays)
 	truth.Visits = filter(truth.Visits, func(v *month.Visit) bool { return v.Start().Before(truth.End) })
+	truth.Pages = filter(truth.Pages, func(p *month.Page) bool { return p.At.Before(truth.End) })
+	truth.Decisions = filter(truth.Decisions, func(d *month.Decision) bool { return d.Given.Before(truth.End) })
 	return truth
 }
 
@@ -58,10 +60,20 @@ func requests(truth *month.Truth) map[string][]request {
 	for i := range byDay {
 		byDay[i].more = map[string]string{"granularity": "day"}
 	}
+	halfDays := slices.Clone(periods)
+	halfDays[0].name, halfDays[0].description = "half_a_day", "Who was there in the last 12 hours of two days, and what they did."
+	halfDays[1].description = "The same hours with programs and each renewal as a session, in euros."
+	// Who counts as a person is nothing to decisions about consent.
+	decided := []request{
+		{"two_days", "What was decided in two days.", last, byDay[0].more},
+		{"hours", "The same by hours.", last, nil},
+		{"nobody", periods[2].description, periods[2].question, byDay[0].more},
+	}
 	tests := []request{{"hero", "The test of the landing page, since it began.", all, map[string]string{"controlVariantId": month.Control}}}
 	return map[string][]request{
 		"overview_analytics": periods, "sum_primitives": periods, "timeseries_primitives": byDay,
 		"audience_breakdown": periods, "conversions_breakdown": periods, "ab_test_result": tests, "ab_test_winner": tests,
+		"realtime_overview": halfDays, "attribution_first_touch": periods, "traffic_overview": byDay, "consent_rates": decided,
 	}
 }
 
@@ -70,6 +82,10 @@ func (r request) parameters(endpoint string) map[string]string {
 	switch {
 	case strings.HasPrefix(endpoint, "ab_test"):
 		p = testParameters(r.question, month.Test, nil)
+	case endpoint == "realtime_overview":
+		p = realtimeParameters(r.question, r.question.period.end, 12*60)
+	case endpoint == "traffic_overview", endpoint == "consent_rates":
+		delete(p, "conversionEventId")
 	case strings.HasSuffix(endpoint, "_primitives"):
 		p["eventIds"] = strings.Join(customs, ",")
 	}

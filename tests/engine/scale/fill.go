@@ -13,11 +13,14 @@ import (
 const (
 	workspaces = 20
 	campaigns  = 300
-	// span is how far back visits go, eventsKept and trafficKept how far back
+	// wholeSpan is how far back visits go, eventsKept and trafficKept how far back
 	// events and pages: a day less than their datasources keep.
-	span        = 395 * 24 * time.Hour
+	wholeSpan   = 395 * 24 * time.Hour
 	eventsKept  = 89 * 24 * time.Hour
 	trafficKept = 364 * 24 * time.Hour
+	// shortSpan is where it shall only be seen whether everything works: few
+	// partitions, a month and the one before it.
+	shortSpan = 70 * 24 * time.Hour
 	// chunk is how many visits one INSERT makes.
 	chunk = 250_000
 	// whole is how many sessions there are unless fewer are asked for.
@@ -29,9 +32,10 @@ const (
 	twice, again = 50, 100
 )
 
-// shape is how much there is, up to when.
+// shape is how much there is, of how long, up to when.
 type shape struct {
 	visits, events int64
+	span           time.Duration
 	end            time.Time
 }
 
@@ -52,13 +56,13 @@ func (s shape) granule() int64 {
 // since is the number of the first visit of the last d, or a little earlier
 // one, as visits are moved within their day (rows/visits.sql).
 func (s shape) since(d time.Duration) int64 {
-	part := max(0, float64(span-d-24*time.Hour)/float64(span))
+	part := max(0, float64(s.span-d-24*time.Hour)/float64(s.span))
 	return int64(float64(s.visits) * part * part)
 }
 
 // mean is how many events a session has.
 func (s shape) mean() float64 {
-	part := float64(span-eventsKept) / float64(span)
+	part := max(0, float64(s.span-eventsKept)/float64(s.span))
 	return float64(s.events) / (float64(s.visits) * (1 - part*part) * sessionsAVisit)
 }
 
@@ -96,12 +100,12 @@ func fill(c *engine.ClickHouse, ds *schema.Datasource, s shape) error {
 	if err := s.create(c, ds); err != nil {
 		return err
 	}
-	kept := span
+	kept := s.span
 	switch ds.Name {
 	case "events_v1":
-		kept = eventsKept
+		kept = min(kept, eventsKept)
 	case "traffic_v1":
-		kept = trafficKept
+		kept = min(kept, trafficKept)
 	}
 	var columns []string
 	for _, column := range ds.Columns {
@@ -113,7 +117,7 @@ func fill(c *engine.ClickHouse, ds *schema.Datasource, s shape) error {
 			"({visits})", "("+rows("visits")+")").Replace(rows(ds.Name))
 		text = strings.NewReplacer(
 			"{visits}", fmt.Sprint(s.visits), "{mean}", fmt.Sprint(s.mean()),
-			"{end}", fmt.Sprint(s.end.UnixMilli()), "{span}", fmt.Sprint(span.Milliseconds()), "{kept}", fmt.Sprint(kept.Milliseconds()),
+			"{end}", fmt.Sprint(s.end.UnixMilli()), "{span}", fmt.Sprint(s.span.Milliseconds()), "{kept}", fmt.Sprint(kept.Milliseconds()),
 			"{workspaces}", fmt.Sprint(workspaces), "{campaigns}", fmt.Sprint(campaigns),
 			"{first}", fmt.Sprint(first), "{count}", fmt.Sprint(min(chunk, s.visits-first)),
 		).Replace(text)

@@ -6,7 +6,8 @@
 // where something did not work.
 //
 // `make bench-engine` runs it. BENCH=short looks whether it still works, in
-// seconds; BENCH_SESSIONS makes that many sessions and five times as many
+// seconds; BENCH=counts asks each question once, for what is exact: the rows and
+// bytes that are read; BENCH_SESSIONS makes that many sessions and five times as many
 // events; BENCH_AGAINST names the folder of another state of the project, whose
 // endpoints are asked of the same rows. How to read it: docs/tinybird-scale.md.
 package main
@@ -14,6 +15,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"time"
@@ -36,7 +38,7 @@ type bench struct {
 	shape
 	campaigns  []asked
 	periods    []period
-	candidates []candidate
+	candidates int // how many of each comparison are tried
 	times      int // how often a query is measured
 	dir        string
 	set        schema.Set
@@ -46,21 +48,25 @@ type bench struct {
 // run measures the Tinybird project in a folder, and the endpoints of another
 // one unless against is empty.
 func run(out io.Writer, project, against, size, sessions string) (err error) {
-	b := &bench{campaigns: sizes, periods: periods, candidates: candidates, times: 3}
+	b := &bench{campaigns: sizes, periods: periods, candidates: math.MaxInt, times: 3}
+	b.span = wholeSpan
 	b.end = time.Now().UTC().Truncate(time.Hour)
 	many := int64(whole)
 	switch size {
 	case "":
 	case "short":
-		many, b.times = 3000, 0
-		b.campaigns, b.periods, b.candidates = b.campaigns[:1], b.periods[2:], b.candidates[:3]
+		many, b.times, b.span = 3000, 0, shortSpan
+		b.campaigns, b.periods, b.candidates = b.campaigns[:1], b.periods[2:], 1
+	case "counts":
+		b.times = countOnly
 	default:
-		return fmt.Errorf("BENCH %q is unknown: give short, or leave it out", size)
+		return fmt.Errorf("BENCH %q is unknown: give short or counts, or leave it out", size)
 	}
 	if sessions != "" {
 		if many, err = strconv.ParseInt(sessions, 10, 64); err != nil || many < 1000 {
 			return fmt.Errorf("BENCH_SESSIONS %q is not a number of sessions: give a whole number from 1000", sessions)
 		}
+		b.times = min(b.times, 1) // what is asked of few rows shows little in time
 	}
 	b.visits, b.events = int64(float64(many)/sessionsAVisit), 5*many
 	pipes, err := engine.LoadProject(project)
@@ -97,7 +103,12 @@ func run(out io.Writer, project, against, size, sessions string) (err error) {
 	if err := b.compareReference(out); err != nil {
 		return err
 	}
-	return b.compareKeys(out, pipes)
+	for _, by := range comparisons {
+		if err := b.compareKeys(out, pipes, by); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fillAll makes all rows.

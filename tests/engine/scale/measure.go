@@ -18,12 +18,21 @@ const settings = "max_threads = 2, max_memory_usage = 6000000000, use_query_cond
 type figure struct {
 	engine.Cost
 	memory uint64
+	// counted: only what was read was looked at.
+	counted bool
 }
+
+// countOnly is how often to measure where rows and bytes are enough.
+const countOnly = -1
 
 // measure asks once to warm up, then so many times, of which CPU and time are
 // the medians, and once more to see the memory.
 func measure(c *engine.ClickHouse, sql string, times int) (figure, error) {
 	var f figure
+	if times == countOnly {
+		cost, err := c.Measure(sql, settings)
+		return figure{Cost: cost, counted: true}, err
+	}
 	var cpu, took []time.Duration
 	for i := range times + 1 {
 		cost, err := c.Measure(sql, settings)
@@ -49,7 +58,11 @@ func median[T cmp.Ordered](v []T) T {
 
 // cells are a figure's cells of a table.
 func (f figure) cells() string {
-	return fmt.Sprintf("%s | %s | %s | %s | %s", thousands(f.Rows), megabytes(f.Bytes), megabytes(f.memory), milliseconds(f.CPU), milliseconds(f.Time))
+	read := thousands(f.Rows) + " | " + megabytes(f.Bytes)
+	if f.counted {
+		return read + " | – | – | –"
+	}
+	return read + fmt.Sprintf(" | %s | %s | %s", megabytes(f.memory), milliseconds(f.CPU), milliseconds(f.Time))
 }
 
 const cellNames = "rows read | MB read | MB held | CPU ms | ms"

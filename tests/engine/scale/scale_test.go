@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,10 +27,25 @@ func TestItStillMeasures(t *testing.T) {
 			t.Errorf("%s was not asked", endpoint)
 		}
 	}
-	for _, by := range candidates[:3] {
-		if !strings.Contains(out.String(), "| `"+by.key+"` | `"+by.partition+"` | ") {
-			t.Errorf("%s was not kept", by.name)
+	set, err := schema.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared := []string{"consent_rates"} // its table is small, and kept whole
+	for _, by := range comparisons {
+		compared = append(compared, by.endpoints...)
+		way := by.candidates[0]
+		if !strings.Contains(out.String(), "| `"+way.key+"` | `"+way.partition+"` | ") {
+			t.Errorf("%v were not kept by %s", by.datasources, way.name)
 		}
+		for _, name := range by.datasources {
+			if ds, _ := set.Datasource(name); ds.SortingKey != way.key || ds.PartitionKey != way.partition {
+				t.Errorf("the first candidate is not how %s is kept: %s, %s", name, ds.SortingKey, ds.PartitionKey)
+			}
+		}
+	}
+	if slices.Sort(compared); !slices.Equal(compared, project.Endpoints()) {
+		t.Errorf("keys are compared by %v, endpoints are %v", compared, project.Endpoints())
 	}
 	if t.Failed() {
 		t.Log(out.String())
@@ -50,7 +66,7 @@ func TestRowsAreLikeTheModules(t *testing.T) {
 	if err := define(c); err != nil {
 		t.Fatal(err)
 	}
-	s := shape{visits: 5000, events: 25000, end: time.Now().UTC().Truncate(time.Hour)}
+	s := shape{visits: 5000, events: 25000, span: shortSpan, end: time.Now().UTC().Truncate(time.Hour)}
 	for _, name := range set.Names() {
 		ds, _ := set.Datasource(name)
 		if err := fill(c, ds, s); err != nil {

@@ -1,4 +1,5 @@
--- Of one visit in two the page, and as many prefetched ones as one in five of those.
+-- Of one visit in two the page, and as many prefetched ones as one in five of
+-- those. Previews write none.
 SELECT
     fromUnixTimestamp64Milli(at, 'UTC') AS timestamp,
     random_id(hash_id('request', n, prefetch)) AS request_id,
@@ -13,10 +14,11 @@ SELECT
     toNullable(timed(begin, hash_id('id', n, 0))) AS session_id, segment_id,
     toUInt16(if(dice(n, 52) < 0.98, 200, 404)) AS status,
     if(prefetch = 1, 'prefetch', 'navigate') AS purpose,
-    toUInt8(prefetch = 0 AND status = 200 AND is_verified_bot = 0) AS counted
+    toUInt8(prefetch = 0 AND status = 200 AND is_verified_bot = 0) AS counted,
+    campaign_environment, environment
 FROM (
     SELECT *, prefetch, begin - 20 - prefetch * 5000 AS at
     FROM ({visits}) ARRAY JOIN if(dice(n, 53) < 0.2, [0, 1], [0]) AS prefetch
-    WHERE n % 2 = 0
+    WHERE n % 2 = 0 AND campaign_environment = 'production'
 )
 WHERE at > {end} - {kept}
