@@ -2,6 +2,7 @@ import type { ConsentDetails, Purposes } from "./consent.ts";
 import { defaultVariable, pageContext, type Attribution, type Context, type Session } from "./context.ts";
 import type { EventOptions } from "./event.ts";
 import type { Cookie, SessionManager as Manager } from "./manager.ts";
+import { debug } from "./guard.ts";
 import { page, start, type PageSession, type Run } from "./start.ts";
 
 /*
@@ -15,18 +16,29 @@ const longest = 200;
 
 const onServer = typeof document === "undefined";
 
-/** The page's session, once one has started. */
+/** The page's session, once one has started. What a page keeps there of its own, such as an element of that id, is none. */
 function started(): PageSession | undefined {
-	const session = page.firebuzzSession;
-	return Array.isArray(session) ? undefined : session;
+	try {
+		const session = page.firebuzzSession as PageSession | undefined;
+		return session?.trackEvent && session;
+	} catch (error) {
+		debug(error);
+		return undefined;
+	}
 }
 
-/** Runs f with the session, once there is one. */
-function whenStarted(f: Run): void {
-	if (onServer) return;
-	const session = (page.firebuzzSession ||= []);
-	if (!Array.isArray(session)) session.push(f);
-	else if (session.length < longest) session.push(f);
+/** Runs f with the session, once there is one. False: it never will, since too much waits, or the page keeps something of its own there. */
+function whenStarted(f: Run): boolean {
+	if (onServer) return false;
+	try {
+		const session = started() || (page.firebuzzSession ||= []);
+		if (Array.isArray(session) && session.length >= longest) return false;
+		session.push(f);
+		return true;
+	} catch (error) {
+		debug(error);
+		return false;
+	}
 }
 
 let variable = defaultVariable;
@@ -53,7 +65,7 @@ export const SessionManager = {
 	/** Starts, once: reports the page's life, and renews the session in time. Resolves when somebody looks at the page; on a server at once. */
 	performInitialization: (): Promise<void> => {
 		connect(variable);
-		return onServer ? Promise.resolve() : new Promise((resolve) => whenStarted((s) => resolve(s.performInitialization())));
+		return new Promise((resolve) => whenStarted((s) => resolve(s.performInitialization())) || resolve());
 	},
 	/** The page's context, with session and consent as they are now; another object after each change. */
 	getContext: (): Context | null => started()?.getContext() || null,
@@ -76,9 +88,9 @@ export const SessionManager = {
 	/** A sign of life: makes the session's row, if it isn't there yet. */
 	trackSession: async (): Promise<boolean> => !!(await started()?.trackSession()),
 	/** Reports an event of the page's own. */
-	trackEvent: (id: string, options?: EventOptions): void => whenStarted((s) => s.trackEvent(id, options)),
+	trackEvent: (id: string, options?: EventOptions): void => void whenStarted((s) => s.trackEvent(id, options)),
 	/** Reports several, in order. */
-	trackEvents: (events: ({ id: string } & EventOptions)[]): void => whenStarted((s) => s.trackEvents(events)),
+	trackEvents: (events: ({ id: string } & EventOptions)[]): void => void whenStarted((s) => s.trackEvents(events)),
 	/** Whether consent allows cookies, as far as this page knows. */
 	shouldSetCookies: (): boolean => !!started()?.shouldSetCookies(),
 	/** Asks the server to set the cookies that consent allows and that are missing. */
@@ -91,7 +103,7 @@ export const SessionManager = {
 	getAttributionCookie: (): Cookie | null => started()?.getAttributionCookie() || null,
 	/** Tells what the visitor agreed to, also for a session that is yet to start. Resolves with whether the server has recorded that. */
 	onConsentChange: (preferences: Partial<Purposes>, details?: ConsentDetails): Promise<boolean> =>
-		onServer ? Promise.resolve(false) : new Promise((resolve) => whenStarted((s) => resolve(s.onConsentChange(preferences, details)))),
+		new Promise((resolve) => whenStarted((s) => resolve(s.onConsentChange(preferences, details))) || resolve(false)),
 	/** A refusal of everything: the server removes its cookies, and records the refusal. */
 	clearAllCookies: (): Promise<boolean> => SessionManager.onConsentChange({}),
 } satisfies Record<keyof typeof Manager, unknown>;

@@ -136,7 +136,8 @@ func (r *variant) compare(c *variant) {
 		return
 	}
 	m, q := float64(c.Exposures), c.Rate
-	lift, z, pValue, win := p-q, 0.0, 1.0, 0.5
+	lift, z, pValue := p-q, 0.0, 1.0
+	win := 0.5 * float64(1+cmp.Compare(lift, 0))
 	if r == c {
 		r.IsControl = 1
 	} else {
@@ -270,6 +271,8 @@ func TestStatisticsAreThoseOfWorkedExamples(t *testing.T) {
 		// The example that Evan Miller's sample size calculator opens with: 20 %,
 		// and an absolute effect of 5 %.
 		"miller": {"a": {40, 200}, "b": {50, 200}},
+		// All against none: their errors are estimated as none.
+		"certain": {"a": {0, 20}, "b": {20, 20}},
 	}
 	for test, arms := range examples {
 		for _, batch := range trial(test, arms).Batches(3) {
@@ -307,6 +310,32 @@ func TestStatisticsAreThoseOfWorkedExamples(t *testing.T) {
 		t.Errorf("the sample size for 20 %% and 5 %% is %v, published is 1030", n)
 	}
 	is("the lift from 20 % to 25 %", miller.RelativeLift, 0.25, 1e-12)
+	is("the chance of 20/20 against 0/20", result("certain", "a", nil)["b"].WinProbability, 1, 0)
+	is("the chance of 0/20 against 20/20", result("certain", "b", nil)["a"].WinProbability, 0, 0)
+	is("the control's own", result("certain", "b", nil)["b"].WinProbability, 0.5, 0)
+}
+
+// Events are kept for 90 days, sessions for longer: what a visit before that led
+// to is forgotten, so such a visit is not taken for one that did not convert.
+func TestVisitsThatOutliveTheirEventsAreNotInATest(t *testing.T) {
+	c := open(t)
+	truth := trial("old", map[string][2]int{"control": {10, 20}})
+	for _, v := range truth.Visits[:10] {
+		for _, s := range v.Sessions {
+			s.At = time.Now().UTC().AddDate(0, 0, -91)
+			s.Events = nil
+		}
+	}
+	for _, batch := range truth.Batches(3) {
+		if err := c.Insert(batch.Datasource, batch.Rows); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := question{tenant: month.Main, conversion: month.Conversion, currency: "USD"}
+	got := one[variant](t, c, "ab_test_result", testParameters(q, "old", nil))
+	if got.Exposures != 10 {
+		t.Errorf("%d visits are in the test, want 10", got.Exposures)
+	}
 }
 
 func TestABTestWinner(t *testing.T) {
