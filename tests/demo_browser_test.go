@@ -112,6 +112,15 @@ func TestDemoInBrowser(t *testing.T) {
 		t.Errorf("cookies before consent: %s", got)
 	}
 
+	// The banner, also where the page's script comes after the runtime: the
+	// second time it surely does.
+	again := s.b.Page(t)
+	again.Open(s.site + "/")
+	await(t, again, `firebuzzSession.getContext`)
+	browser.Eval[bool](again, `(`+shown("consent-banner")+`.hidden = true)`)
+	browser.Eval[bool](again, `import("/assets/demo.js?again").then(() => true)`)
+	await(t, again, `!`+shown("consent-banner")+`.hidden`)
+
 	// A yes, from the banner.
 	await(t, p, `!`+shown("consent-banner")+`.hidden`)
 	click("consent-accept")
