@@ -1,4 +1,4 @@
-# make run    a demo on http://localhost:8080/ ; needs Go, nothing else
+# make run    a demo on http://localhost:8080/ ; needs Go 1.26, nothing else
 # make test   everything that is checked; installs what the tests need
 # Both work from a fresh checkout. The other targets: setup, lint, build, client,
 # client-package, test-engine, bench, bench-inject, bench-outbox, bench-store,
@@ -34,10 +34,12 @@ bin/caddy:
 # Bundles the browser runtime anew, after its sources have changed. The tests
 # check that it is what they give.
 client:
+	@scripts/setup.sh client
 	cd client/build && GOFLAGS=-buildvcs=false go run .
 
 # Makes client/dist/npm, the runtime as a package with React, for `npm pack`.
 client-package:
+	@scripts/setup.sh client
 	cd client/build && GOFLAGS=-buildvcs=false go run . package
 
 setup:

@@ -74,6 +74,11 @@ func outboxPeekCommand() *cobra.Command {
 	peek.RunE = func(cmd *cobra.Command, args []string) error {
 		q := url.Values{"datasource": {args[0]}, "n": {strconv.Itoa(*n)}}
 		return ask(cmd, http.MethodGet, adminRowsPath+"?"+q.Encode(), nil, func(w io.Writer, answer struct{ Rows []shownRow }) error {
+			if len(answer.Rows) == 0 {
+				// Not where rows are read from.
+				fmt.Fprintln(cmd.ErrOrStderr(), "no row of", args[0], "waits")
+				return nil
+			}
 			return printRows(w, answer.Rows, 0)
 		})
 	}

@@ -9,7 +9,7 @@ cat <<TEXT
 
   The demo page     http://localhost:8080/
                     try http://localhost:8080/?utm_source=newsletter too
-  Its rows          .cache/demo/rows/*.ndjson, shown on the page too
+  Its rows          .cache/demo/rows/*.ndjson, shown at the foot of the page too
   How it fares      $caddy session-context status --config $config
   To stop           Ctrl+C
 

@@ -3,8 +3,8 @@
 # detector's), Redis, nginx, PHP's FastCGI server, a browser, and Node.js with
 # the HTML parser that judges pages and the ClickHouse that Tinybird's endpoints
 # are computed on (a library of 570 MB, for Linux on x86-64 with glibc only); or,
-# with the argument bench, what the benchmarks need. Installs nothing when all is
-# there.
+# with the argument bench, what the benchmarks need; with client, what the browser
+# runtime and its package are made with. Installs nothing when all is there.
 set -euo pipefail
 what=${1:-tests}
 
@@ -48,8 +48,12 @@ bench)
 	need "nginx, with its sub module" "nginx-light" nginx
 	need "redis-server (Redis 7 or newer)" "redis-server" redis-server
 	;;
+client)
+	need "Node.js 18 or newer" "nodejs" node
+	need "npm" "npm" npm
+	;;
 *)
-	echo "setup: unknown argument $what: give bench, or nothing for what the tests need" >&2
+	echo "setup: unknown argument $what: give bench, client, or nothing for what the tests need" >&2
 	exit 1
 	;;
 esac
@@ -58,9 +62,12 @@ esac
 # client is built with and checked by, and what checks its package. npm notes in
 # node_modules what it installed.
 packages_of_npm() {
-	local directory
-	[ "$what" = tests ] || return 0
-	for directory in tests/parse5 tests/engine tests/filters tests/package client; do
+	local directory directories=()
+	case "$what" in
+	tests) directories=(tests/parse5 tests/engine tests/filters tests/package client) ;;
+	client) directories=(client) ;;
+	esac
+	for directory in "${directories[@]+"${directories[@]}"}"; do
 		(
 			cd "$(dirname "$0")/../$directory"
 			if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then

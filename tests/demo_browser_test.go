@@ -101,6 +101,16 @@ func TestDemoInBrowser(t *testing.T) {
 		t.Errorf("cookies before consent: %s", got)
 	}
 
+	// The banner, also where the page's script comes after the runtime: the
+	// second time it surely does.
+	again := s.b.Page(t)
+	again.Open(s.site + "/")
+	await(t, again, `firebuzzSession.getContext`)
+	browser.Eval[bool](again, `(`+shown("consent-banner")+`.hidden = true)`)
+	if hidden := browser.Eval[bool](again, `import("/assets/demo.js?again").then(() => `+shown("consent-banner")+`.hidden)`); hidden {
+		t.Error("no banner where the page's script comes after the runtime")
+	}
+
 	// A yes, from the banner.
 	await(t, p, `!`+shown("consent-banner")+`.hidden`)
 	click("consent-accept")

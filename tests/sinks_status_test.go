@@ -37,7 +37,7 @@ func TestStatusTellsOfAFurtherSink(t *testing.T) {
 	if out := c.mustOutbox("peek", "events_v1", "--sink", "b"); !strings.Contains(out, s.Session.SessionID) {
 		t.Errorf("rows that wait for b:\n%s", out)
 	}
-	if out := c.mustOutbox("peek", "events_v1"); strings.TrimSpace(out) != "" {
+	if out := c.mustOutbox("peek", "events_v1"); strings.TrimSpace(out) != "no row of events_v1 waits" {
 		t.Errorf("rows that wait for a:\n%s", out)
 	}
 	further.Heal("events_v1")

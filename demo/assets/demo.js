@@ -8,21 +8,14 @@ import { showCookies, showMissing, showPanel } from "./panel.js";
 
 /* ---------- the panel ---------- */
 
-// A link to the panel also opens it.
+// A link to the panel also opens it, where it was closed.
 const panel = document.getElementById("server");
 const openIfNamed = () => { if (location.hash === "#server") panel.open = true; };
 addEventListener("hashchange", openIfNamed);
 document.querySelectorAll('a[href="#server"]').forEach((a) => a.addEventListener("click", () => { panel.open = true; }));
 openIfNamed();
 
-// Works before the runtime is there, and after.
 let session;
-(window.firebuzzSession ||= []).push((manager) => {
-  session = manager;
-  showPanel(manager);
-  showBanner();
-});
-addEventListener("load", () => setTimeout(() => session || showMissing(window.__FIREBUZZ_SESSION_CONTEXT__), 3000));
 
 /* ---------- consent ---------- */
 
@@ -57,3 +50,14 @@ form.addEventListener("submit", (event) => {
   thanks.hidden = false;
   thanks.focus();
 });
+
+/* ---------- the session ---------- */
+
+// Works before the runtime is there, and after. Then it is called at once: so it
+// stands behind all that it uses.
+(window.firebuzzSession ||= []).push((manager) => {
+  session = manager;
+  showPanel(manager);
+  showBanner();
+});
+addEventListener("load", () => setTimeout(() => session || showMissing(window.__FIREBUZZ_SESSION_CONTEXT__), 3000));
