@@ -17,7 +17,7 @@ import (
 // server, and what a cluster's nodes and those behind sentinels need beside it;
 // and for the sentinels themselves.
 const (
-	leastRights     = "resetkeys resetchannels -@all ~session_context:* +ping +info +set +get +del +incrby +pexpire +pttl +hset +hgetall +hlen +hdel +eval +evalsha"
+	leastRights     = "resetkeys resetchannels -@all ~session_context:* +ping +info +set +get +del +incrby +pexpire +pttl +hset +hgetall +hlen +hdel +time +eval +evalsha"
 	clusterRights   = "+cluster|slots +cluster|shards"
 	behindSentinels = "+role"
 	sentinelRights  = "-@all +ping +subscribe +sentinel|sentinels +sentinel|get-master-addr-by-name allchannels"

@@ -110,7 +110,8 @@ func TestRedisThatIsSlowIsSpared(t *testing.T) {
 	f.set(s.addr(), 0)
 	eventually(t, "it answers again", func() bool { v, err := r.Get(ctx, "k"); return err == nil && string(v) == "v" })
 	eventually(t, "the put is written", func() bool { return r.Stats().Pending == 0 })
-	expect(t, r, "p", "kept")
+	// A connection may still be held up by an answer of before.
+	eventually(t, "it can be read", func() bool { v, err := r.Get(ctx, "p"); return err == nil && string(v) == "kept" })
 }
 
 func TestRedisThatIsFull(t *testing.T) {
