@@ -201,7 +201,7 @@ func TestRedisAdvice(t *testing.T) {
 		"maxmemory:1\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:0\r\n":  2,
 		"# a service that tells nothing\r\n":                                0,
 	} {
-		if got := adviceOf(info); len(got) != want {
+		if got := accountOf(info).advice(); len(got) != want {
 			t.Errorf("%q: %q, want %d", info, got, want)
 		}
 	}

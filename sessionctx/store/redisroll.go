@@ -169,6 +169,9 @@ func (l *roll) try(goodbye bool) (changed bool) {
 	}
 	before := l.since.Swap(0)
 	asked := time.Now()
+	if l.r.link.evicted.Swap(false) {
+		l.r.unsure.extend(l.horizon(asked))
+	}
 	// Members are given up, and make unsure, before the queue is late no more.
 	unsure := l.r.unsure.until.Load()
 	var missed int
@@ -206,11 +209,8 @@ func (l *roll) exchange(ctx context.Context, c rueidis.Client, asked time.Time, 
 	latest := clock + longestMember.Milliseconds()
 	ends := min(clock+l.span(), latest)
 	commands := make(rueidis.Commands, len(parts))
+	lossEnds := l.horizon(asked)
 	for i, p := range parts {
-		lossEnds := ends + clocksApart.Milliseconds()
-		if p.view != nil {
-			lossEnds = max(lossEnds, p.view.horizon)
-		}
 		args := []string{l.node}
 		for _, n := range []int64{int64(p.acked), int64(number), clock, ends, unsure, lossEnds, latest} {
 			args = append(args, strconv.FormatInt(n, 10))
@@ -234,6 +234,19 @@ func (l *roll) exchange(ctx context.Context, c rueidis.Client, asked time.Time, 
 	return parts, missed, nil
 }
 
+// horizon is until when any node's members live at most, by any clock.
+func (l *roll) horizon(now time.Time) int64 {
+	horizon := now.UnixMilli() + l.span() + clocksApart.Milliseconds()
+	if parts := l.parts.Load(); parts != nil {
+		for _, p := range *parts {
+			if p.view != nil {
+				horizon = max(horizon, p.view.horizon)
+			}
+		}
+	}
+	return horizon
+}
+
 // span is how long (ms) members live at most that may be made now.
 func (l *roll) span() int64 {
 	span := longestMember
@@ -245,6 +258,9 @@ func (l *roll) span() int64 {
 
 func readRoll(result rueidis.RedisResult) (v *rollView, server string, unsure int64, err error) {
 	fields, err := result.AsStrSlice()
+	if err == nil && (len(fields) < 4 || len(fields)%3 != 1) {
+		err = fmt.Errorf("a roll call of %d fields", len(fields))
+	}
 	if err != nil {
 		return nil, "", 0, err
 	}
@@ -253,9 +269,6 @@ func readRoll(result rueidis.RedisResult) (v *rollView, server string, unsure in
 			n, err = strconv.ParseInt(fields[i], 10, 64)
 		}
 		return n
-	}
-	if len(fields) < 4 || len(fields)%3 != 1 {
-		return nil, "", 0, fmt.Errorf("a roll call of %d fields", len(fields))
 	}
 	v = &rollView{now: number(0), horizon: number(3)}
 	unsure = number(2)
