@@ -229,6 +229,39 @@ func TestRedisWithoutARollMayHaveBeenEmptied(t *testing.T) {
 	}
 }
 
+// What a full server drops may be a group, and nothing else shows it.
+func TestRedisThatEvictsMakesUnsure(t *testing.T) {
+	s := startServer(t, "--maxmemory-policy", "allkeys-lru")
+	raw := s.raw(t)
+	a := s.open(t, RedisOptions{})
+	a.Join("k", "x", []byte("v"), long)
+	written(t, a)
+	soleAtLast(t, a, "x=v", "k")
+	eventually(t, "the server was looked at", func() bool { return a.link.advice.Load() != nil })
+	look := func() { a.link.advise(*a.link.client.Load()) } // as it is once a minute
+	look()
+	if a.link.evicted.Load() {
+		t.Error("nothing was evicted")
+	}
+	must(t, raw.Do(ctx, raw.B().Set().Key("big").Value(strings.Repeat("x", 8<<20)).Build()).Error())
+	does(t, raw, "CONFIG SET maxmemory 4mb")
+	eventually(t, "something is evicted", func() bool { return accountOf(does(t, raw, "INFO stats")).evicted() > 0 })
+	does(t, raw, "CONFIG SET maxmemory 0")
+	does(t, raw, "CONFIG SET maxmemory-policy noeviction")
+	look()
+	unsureBecause(t, a, "members that are not known")
+	look()
+	if a.link.evicted.Load() {
+		t.Error("what was evicted before counts again")
+	}
+	must(t, raw.Do(ctx, raw.B().Arbitrary("CONFIG", "SET", "maxmemory-policy", "allkeys-lru").Build()).Error())
+	does(t, raw, "CONFIG SET maxmemory 1gb")
+	look()
+	if !a.link.evicted.Load() {
+		t.Error("a server that evicts, and has done so, may do it at any time")
+	}
+}
+
 // A node whose members wait says nothing, so that others don't count on it.
 func TestRedisNodeWithWhatWaitsIsSilent(t *testing.T) {
 	t.Parallel()
