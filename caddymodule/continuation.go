@@ -47,13 +47,9 @@ func (h *highest) raise(n int64) {
 	}
 }
 
-// longestCounts is how long a session counts at most as one of its visitor key.
-func longestCounts() time.Duration {
-	if longest := time.Duration(longestSession.Load()); longest > 0 {
-		return 2 * longest
-	}
-	return 48 * time.Hour // of no campaign yet: session_duration is 24h at most
-}
+// longestCounts is how long a session counts at most as one of its visitor key;
+// 0 before there is a campaign.
+func longestCounts() time.Duration { return 2 * time.Duration(longestSession.Load()) }
 
 // visitorKey is today's key of a visitor for whom one may be computed.
 func (a *App) visitorKey(ctx context.Context, c *sessionctx.Campaign, f *sessionctx.Facts, now time.Time) (sessionctx.VisitorKey, bool) {
@@ -177,7 +173,7 @@ func (a *App) shown(ctx context.Context, e engine, ring *sessionctx.Ring, c *ses
 	names := []string{visitorPrefix + today.Index()}
 	// Of yesterday, what counts still counts for a while after midnight.
 	midnight := now.Truncate(24 * time.Hour) // UTC
-	if now.Sub(midnight) <= 2*time.Duration(longestSession.Load()) {
+	if now.Sub(midnight) <= longestCounts() {
 		if y, ok := a.dayKeys.keys.Load().VisitorKey(midnight.UnixMilli()-1, c.WorkspaceID, f); ok {
 			keys, names = append(keys, y), append(names, visitorPrefix+y.Index())
 		}

@@ -49,7 +49,7 @@ type RedisOptions struct {
 	// Default: 30s.
 	KeepPending time.Duration
 	// LongestMember is how long members of groups may live at most, as far as
-	// is known when it is called. Default: 48 hours.
+	// is known when it is called. Default, and where it says 0: 48 hours.
 	LongestMember func() time.Duration
 	// Sealer and Logger: as in Options.
 	Sealer Sealer

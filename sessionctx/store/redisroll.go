@@ -20,6 +20,7 @@ import (
 //
 //	unsure   until when groups may lack a member whoever reads them (Unix ms)
 //	horizon  until when any member lives at most
+//	server   the run that the last line was written in
 //
 // Twice a second a node writes its line and reads all others, in one script.
 // A node with members that wait for longer than rollLate writes none. So who
@@ -39,7 +40,8 @@ const (
 
 // rollCall writes a line and reads the others'. A hash without `unsure`, or
 // with an older line of this node's than was acknowledged, has been lost, and
-// groups with it. Lines of the silent go when what they stand for has ended by
+// groups with it. So may they where a node finds a server in another run, and
+// had no line in it before. Lines of the silent go when what they stand for has ended by
 // any node's clock.
 var rollCall = fmt.Sprintf(`
 local node, was, number, clock = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -48,11 +50,12 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%%w+)') or ''
 local text = function(n) return string.format('%%.0f', n) end
-local all, mine, unsure, horizon, others = redis.call('HGETALL', KEYS[1]), 0, nil, 0, {}
+local all, mine, unsure, horizon, run, others = redis.call('HGETALL', KEYS[1]), 0, nil, 0, server, {}
 for i = 1, #all, 2 do
 	local name, value = all[i], all[i + 1]
 	if name == 'unsure' then unsure = tonumber(value)
 	elseif name == 'horizon' then horizon = tonumber(value) or 0
+	elseif name == 'server' then run = value
 	else
 		local n, heard, last = string.match(value, '^(%%d+) (%%d+) (%%d+)$')
 		n, heard, last = tonumber(n) or 0, tonumber(heard) or 0, tonumber(last) or latest
@@ -62,10 +65,10 @@ for i = 1, #all, 2 do
 		end
 	end
 end
-if not unsure or mine < was then unsure = math.max(unsure or 0, horizon, lossEnds) end
+if not unsure or mine < was or was == 0 and run ~= server then unsure = math.max(unsure or 0, horizon, lossEnds) end
 unsure = math.min(math.max(unsure, unsureNow), latest)
 horizon = math.min(math.max(horizon, ends), latest)
-redis.call('HSET', KEYS[1], 'unsure', text(unsure), 'horizon', text(horizon))
+redis.call('HSET', KEYS[1], 'unsure', text(unsure), 'horizon', text(horizon), 'server', server)
 if number > 0 then redis.call('HSET', KEYS[1], node, text(number) .. ' ' .. text(now) .. ' ' .. text(ends))
 else redis.call('HDEL', KEYS[1], node) end
 redis.call('PEXPIRE', KEYS[1], %d)
@@ -251,7 +254,9 @@ func (l *roll) horizon(now time.Time) int64 {
 func (l *roll) span() int64 {
 	span := longestMember
 	if f := l.r.o.LongestMember; f != nil {
-		span = min(span, f())
+		if d := f(); d > 0 {
+			span = min(span, d)
+		}
 	}
 	return max(span.Milliseconds(), l.longest.Load())
 }

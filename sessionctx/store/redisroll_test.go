@@ -209,6 +209,22 @@ func TestRedisStartedAgainMayLackTheLast(t *testing.T) {
 	unsureBecause(t, a, "members that are not known")
 }
 
+// Nobody who was there says that nothing is missing.
+func TestRedisStartedAgainWithItsNodesMayLackAnything(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	a := s.open(t, RedisOptions{})
+	a.Join("k", "x", []byte("v"), long)
+	written(t, a)
+	must(t, a.Close())
+	a = s.open(t, RedisOptions{})
+	soleAtLast(t, a, "x=v", "k")
+	must(t, a.Close())
+	s.kill()
+	s.start(t)
+	expectSole(t, s.open(t, RedisOptions{}), "unavailable", "k")
+}
+
 // Where nothing is known a server may have been emptied: nobody is sure before
 // what may have been in it has ended.
 func TestRedisWithoutARollMayHaveBeenEmptied(t *testing.T) {
