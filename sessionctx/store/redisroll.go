@@ -40,9 +40,9 @@ const (
 
 // rollCall writes a line and reads the others'. A hash without `unsure`, or
 // with an older line of this node's than was acknowledged, has been lost, and
-// groups with it. So may they where a node finds a server in another run, and
-// had no line in it before. Lines of the silent go when what they stand for has ended by
-// any node's clock.
+// groups with it. So may they where a new node is the first in a run of the
+// server's. Lines of the silent go when what they stand for has ended by any
+// node's clock.
 var rollCall = fmt.Sprintf(`
 local node, was, number, clock = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local ends, unsureNow, lossEnds, latest = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
