@@ -47,13 +47,34 @@ func (h *highest) raise(n int64) {
 	}
 }
 
+// longestCounts is how long a session counts at most as one of its visitor key;
+// 0 before there is a campaign.
+func longestCounts() time.Duration { return 2 * time.Duration(longestSession.Load()) }
+
 // visitorKey is today's key of a visitor for whom one may be computed.
 func (a *App) visitorKey(ctx context.Context, c *sessionctx.Campaign, f *sessionctx.Facts, now time.Time) (sessionctx.VisitorKey, bool) {
 	key, ok := a.dayKeys.current(ctx, ringPatience).VisitorKey(now.UnixMilli(), c.WorkspaceID, f)
 	if !ok {
 		a.blind.raise(now.Add(2 * c.SessionDuration).UnixMilli())
+		e := a.engine()
+		defer e.release()
+		a.tellBlind(e, now)
 	}
 	return key, ok
+}
+
+// tellBlind tells the store for how long this node is blind: to others whom it
+// does not know of look alone, too.
+func (a *App) tellBlind(e engine, now time.Time) {
+	left := time.Duration(a.blind.Load()-now.UnixMilli()) * time.Millisecond
+	if left <= 0 {
+		return
+	}
+	select {
+	case <-e.store.ready:
+		e.store.value.Lack(left)
+	default: // a later page will
+	}
 }
 
 // trail computes the visitor key of a page's request, if it may have one, and
@@ -152,14 +173,14 @@ func (a *App) shown(ctx context.Context, e engine, ring *sessionctx.Ring, c *ses
 	names := []string{visitorPrefix + today.Index()}
 	// Of yesterday, what counts still counts for a while after midnight.
 	midnight := now.Truncate(24 * time.Hour) // UTC
-	if now.Sub(midnight) <= 2*time.Duration(longestSession.Load()) {
+	if now.Sub(midnight) <= longestCounts() {
 		if y, ok := a.dayKeys.keys.Load().VisitorKey(midnight.UnixMilli()-1, c.WorkspaceID, f); ok {
 			keys, names = append(keys, y), append(names, visitorPrefix+y.Index())
 		}
 	}
 	m, err := e.store.value.Sole(ctx, names...)
 	if err != nil {
-		if !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrSeveral) {
+		if !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrSeveral) && !errors.Is(err, store.ErrUnsure) {
 			a.metrics.storeFails.Inc()
 		}
 		return nil, "", err
@@ -177,6 +198,7 @@ func (a *App) keepTrail(e engine, ring *sessionctx.Ring, c *sessionctx.Campaign,
 	ttl := sessionctx.CountsFor(c, s, now.UnixMilli())
 	select {
 	case <-e.store.ready:
+		a.tellBlind(e, now)
 	default:
 		a.blind.raise(now.Add(ttl).UnixMilli())
 		return

@@ -75,6 +75,8 @@ type storeStatus struct {
 	Trouble       string `json:"trouble,omitempty"`
 	// Settings are those of its server that lose what is kept.
 	Settings []string `json:"settings,omitempty"`
+	// Unsure is why visitors without cookies are not found again at present.
+	Unsure string `json:"unsure,omitempty"`
 }
 
 // outboxHealth is an outbox that may not be open.
@@ -182,7 +184,7 @@ func (a *App) storeStatus(e engine) storeStatus {
 	case open:
 		stats := st.Stats()
 		s.Open, s.Pending, s.Failures = true, stats.Pending, stats.Failures
-		s.Trouble, s.Settings = stats.Trouble, stats.Advice
+		s.Trouble, s.Settings, s.Unsure = stats.Trouble, stats.Advice, stats.Unsure
 	case err != nil:
 		s.Trouble = err.Error()
 	}
@@ -194,7 +196,13 @@ func (s *storeStatus) warning(now time.Time) *warning {
 	if why == "" && s.LastFailureAt != 0 && now.UnixMilli()-s.LastFailureAt < lately.Milliseconds() {
 		why = "it last failed to answer at " + readable(s.LastFailureAt)
 	}
-	if why == "" {
+	switch {
+	case why == "" && s.Unsure != "":
+		return &warning{
+			Code: "store_unsure", Text: fmt.Sprintf("the store %s may not know all visitors without cookies, so each of them gets a new session with each page: %s", s.Name, s.Unsure),
+			Remedy: "it ends by itself; see that each node reaches the store and is stopped by SIGTERM, and that the server keeps what it is told (docs/several-nodes.md)",
+		}
+	case why == "":
 		return nil
 	}
 	return &warning{

@@ -42,6 +42,8 @@ func TestWhatStatusWarnsOf(t *testing.T) {
 		"a store that can't be opened":  {one((&storeStatus{Trouble: "locked"}).warning(now)), []string{"store_failing"}},
 		"a store that failed just now":  {one((&storeStatus{Open: true, LastFailureAt: now.UnixMilli() - 1000}).warning(now)), []string{"store_failing"}},
 		"a store that failed long ago":  {one((&storeStatus{Open: true, LastFailureAt: now.Add(-lately).UnixMilli()}).warning(now)), nil},
+		"a store that is not sure":      {one((&storeStatus{Open: true, Unsure: "a node is silent"}).warning(now)), []string{"store_unsure"}},
+		"a store that fails altogether": {one((&storeStatus{Open: true, Trouble: "down", Unsure: "a node is silent"}).warning(now)), []string{"store_failing"}},
 		"an outbox":                     {(&outboxHealth{Open: true, outboxStatus: outboxStatus{MaxDisk: 1000, Bytes: 799}}).warnings(), nil},
 		"an outbox that is nearly full": {(&outboxHealth{Open: true, outboxStatus: outboxStatus{MaxDisk: 1000, Bytes: 800}}).warnings(), []string{"outbox_nearly_full"}},
 		"an outbox of another process":  {(&outboxHealth{Trouble: "locked"}).warnings(), []string{"outbox_unavailable"}},

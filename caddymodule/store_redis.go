@@ -70,6 +70,7 @@ func (s *RedisStore) Provision(ctx caddy.Context) error {
 		SentinelPassword: repl.ReplaceAll(s.SentinelPassword, ""),
 		DialTimeout:      time.Duration(s.DialTimeout),
 		CallTimeout:      time.Duration(s.CallTimeout),
+		LongestMember:    longestCounts,
 		Logger:           s.log,
 	}
 	if s.Username != "" || s.Password != "" {

@@ -209,6 +209,65 @@ func TestNobodyIsAloneAfterTheStoreWasDown(t *testing.T) {
 	}
 }
 
+// TestNobodyIsAloneWhileANodeIsSilent: two visitors share address and agent, one
+// comes to a node that can't tell the others of it. When he moves on to another
+// node he is not given the only session that is known there; not while his node
+// is cut off, and not after it was killed.
+func TestNobodyIsAloneWhileANodeIsSilent(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	way := holdBack(t, "127.0.0.1:"+server.port)
+	w := &storeWalk{t: t}
+	w.fleet = newFleet(t, "10m", "redis redis://127.0.0.1:"+server.port+"/0", "redis redis://"+way.addr+"/0")
+	here, silent := w.nodes[0], w.nodes[1]
+	known := func() error {
+		if v, s := w.someone(silent); !w.goesOn(v, s, here) {
+			return fmt.Errorf("they aren't")
+		}
+		return nil
+	}
+	// unsure waits until the node knows of the other's silence. One that never
+	// does is not waited for: what it does then is what is tested.
+	unsure := func() {
+		for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			if st, _ := here.status(); strings.Contains(st.Store.Unsure, "did not say goodbye") {
+				return
+			}
+		}
+		t.Error("status doesn't tell of the other's silence")
+	}
+	for _, c := range []struct {
+		name   string
+		befall func()
+	}{
+		{"cut off", func() {}},
+		{"killed with what it was about to write", silent.kill},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eventually(t, 60*time.Second, "visitors without cookies are known at the other node", known)
+			one, first := w.someone(here)
+			w.written(server, first)
+			way.hold(true)
+			two := newVisitor(t, silent.site, one.agent, false)
+			two.host = fleetHost
+			second := two.visit("/?utm_source=before")
+			c.befall()
+			unsure()
+			two.site = here.site
+			next := two.visit("/a.html", two.from("/?utm_source=before")...)
+			if next.Session.SessionID == first.Session.SessionID || next.UserID == first.UserID {
+				t.Errorf("a visitor with session %s is given another's, %s", second.Session.SessionID, first.Session.SessionID)
+			}
+			if next.Session.SessionID == second.Session.SessionID {
+				t.Error("the node knew what the other could not tell: nothing is tested")
+			}
+			if silent.cmd != nil {
+				way.hold(false)
+			}
+		})
+	}
+}
+
 // TestPagesGoOutWithoutDayKeys: whatever became of the day keys in storage,
 // each page has its context, and the keys are made anew.
 func TestPagesGoOutWithoutDayKeys(t *testing.T) {

@@ -109,6 +109,12 @@ func startRedisAs(t testing.TB, r *redis) *redis {
 	r.t, r.dir = t, t.TempDir()
 	r.start()
 	t.Cleanup(r.kill)
+	if r.sentinel == "" {
+		// Nodes can't know that it is new and was not emptied: by themselves
+		// they would continue nobody's session before all that may have been
+		// lost had ended. (A replica refuses; it is told by its primary.)
+		r.do("HSET session_context:nodes unsure 0")
+	}
 	return r
 }
 

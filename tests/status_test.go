@@ -40,6 +40,7 @@ type statusDocument struct {
 	Store struct {
 		Open    bool
 		Trouble string
+		Unsure  string
 	}
 	Outbox struct {
 		Open bool

@@ -215,6 +215,9 @@ func (e *Embedded) Stats() Stats {
 		Failures:   e.stats.failures.Load(),
 		Pending:    pending,
 	}
+	if _, err := e.unsure.check(e.now); err != nil {
+		s.Unsure = err.Error()
+	}
 	if info, err := os.Stat(e.path); err == nil {
 		s.FileBytes = info.Size()
 	}
@@ -318,6 +321,8 @@ func (e *Embedded) read(ctx context.Context, name string) ([]byte, error) {
 
 // fail counts a call that ends in ErrUnavailable.
 func (e *Embedded) fail(doing string, cause error) error {
-	e.stats.failures.Add(1)
+	if !errors.Is(cause, ErrUnsure) {
+		e.stats.failures.Add(1)
+	}
 	return unavailable(doing+" "+e.path, cause)
 }

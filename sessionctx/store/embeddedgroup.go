@@ -157,6 +157,9 @@ func (e *Embedded) Join(key, member string, value []byte, ttl time.Duration) {
 	e.raiseHorizon(m.expiry)
 }
 
+// Lack implements [Store].
+func (e *Embedded) Lack(ttl time.Duration) { e.missing(e.expiry(ttl)) }
+
 // missing says that groups may lack a member that lives until expiry. A crash
 // must not make that forgotten either.
 func (e *Embedded) missing(expiry int64) {

@@ -124,18 +124,23 @@ func checkMember(key, member string, value []byte, ttl time.Duration) error {
 // session.
 const longestMember = 48 * time.Hour
 
-// unsure remembers until when groups may lack a member: what looks alone until
-// then may not be.
-type unsure struct{ until atomic.Int64 }
+// highest is the highest number that it was raised to.
+type highest struct{ atomic.Int64 }
 
-func (u *unsure) extend(until int64) {
+func (h *highest) raise(n int64) {
 	for {
-		old := u.until.Load()
-		if until <= old || u.until.CompareAndSwap(old, until) {
+		old := h.Load()
+		if n <= old || h.CompareAndSwap(old, n) {
 			return
 		}
 	}
 }
+
+// unsure remembers until when groups may lack a member: what looks alone until
+// then may not be.
+type unsure struct{ until highest }
+
+func (u *unsure) extend(until int64) { u.until.raise(until) }
 
 // check gives the time, and the error of a Sole that can't be sure by then.
 // Call it after the members were read. It reads the clock last: what has ended
@@ -148,7 +153,7 @@ func (u *unsure) check(clock func() int64) (now int64, err error) {
 		until = latest
 	}
 	if now < until {
-		return now, fmt.Errorf("members that are not known may live until %s", time.UnixMilli(until).UTC().Format(time.RFC3339))
+		return now, fmt.Errorf("%w: members that are not known may live until %s", ErrUnsure, readable(until))
 	}
 	return now, nil
 }

@@ -48,6 +48,9 @@ type RedisOptions struct {
 	// KeepPending is how long a Put is tried while the server is down.
 	// Default: 30s.
 	KeepPending time.Duration
+	// LongestMember is how long members of groups may live at most, as far as
+	// is known when it is called. Default, and where it says 0: 48 hours.
+	LongestMember func() time.Duration
 	// Sealer and Logger: as in Options.
 	Sealer Sealer
 	Logger *zap.Logger
@@ -138,6 +141,7 @@ type Redis struct {
 	o     RedisOptions
 	link  *link
 	queue *queue
+	roll  *roll
 	ended atomic.Bool
 
 	unsure unsure
@@ -160,6 +164,7 @@ func OpenRedis(o RedisOptions) (*Redis, error) {
 	r := &Redis{o: o}
 	r.link = newLink(c, o)
 	r.queue = newQueue(r)
+	r.roll = newRoll(r)
 	return r, nil
 }
 
@@ -330,6 +335,10 @@ func (r *Redis) Stats() Stats {
 	if advice := r.link.advice.Load(); advice != nil {
 		s.Advice = *advice
 	}
+	// No news are the link's trouble, or over in a moment.
+	if _, err := r.sure(); err != nil && !errors.Is(err, errNoNews) {
+		s.Unsure = err.Error()
+	}
 	return s
 }
 
@@ -341,6 +350,7 @@ func (r *Redis) Close() error {
 		return nil
 	}
 	left := r.queue.close()
+	r.roll.close()
 	r.link.close()
 	if left > 0 {
 		return fmt.Errorf("closing redis store %s: %d written-behind entries lost: %w", r.link.address, left, ErrUnavailable)
@@ -355,7 +365,9 @@ func (r *Redis) fail(doing string, cause error) error {
 	if errors.Is(cause, ErrClosed) {
 		return ErrClosed
 	}
-	r.failures.Add(1)
+	if !errors.Is(cause, ErrUnsure) {
+		r.failures.Add(1)
+	}
 	return unavailable(doing+" in redis store "+r.link.address, explain(cause))
 }
 

@@ -45,12 +45,24 @@ func (r *Redis) joining(c rueidis.Client, e *queued, now time.Time) rueidis.Comp
 // Join implements [Store].
 func (r *Redis) Join(key, member string, value []byte, ttl time.Duration) {
 	m := Member{member, append([]byte{}, value...), time.Now().Add(ttl).UnixMilli()}
+	r.roll.longest.raise(ttl.Milliseconds())
 	if checkMember(key, member, value, ttl) != nil {
 		r.queue.dropped.Add(1)
 	} else if r.queue.join(groupName(key), m) {
 		return
 	}
 	r.unsure.extend(m.expiry)
+}
+
+// Lack implements [Store].
+func (r *Redis) Lack(ttl time.Duration) { r.unsure.extend(time.Now().Add(ttl).UnixMilli()) }
+
+// sure gives the time, and an error if groups may lack members by then.
+func (r *Redis) sure() (now int64, err error) {
+	if err := r.roll.sure(time.Now()); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnsure, err)
+	}
+	return r.unsure.check(func() int64 { return time.Now().UnixMilli() })
 }
 
 // Sole implements [Store], by one HGETALL a key in one pipeline.
@@ -64,6 +76,11 @@ func (r *Redis) Sole(ctx context.Context, keys ...string) (Member, error) {
 		pending[i] = r.queue.members(groupName(key))
 	}
 	groups, err := call(ctx, r, func(ctx context.Context, c rueidis.Client) ([]map[string]string, error) {
+		select {
+		case <-r.roll.first:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 		commands := make(rueidis.Commands, len(keys))
 		for i, key := range keys {
 			commands[i] = c.B().Hgetall().Key(r.key(groupName(key))).Build()
@@ -93,7 +110,7 @@ func (r *Redis) Sole(ctx context.Context, keys ...string) (Member, error) {
 		}
 		members[i] = mergeMembers(written, pending[i])
 	}
-	now, err := r.unsure.check(func() int64 { return time.Now().UnixMilli() })
+	now, err := r.sure()
 	if err != nil {
 		return Member{}, r.fail("reading group", err)
 	}

@@ -35,17 +35,21 @@ type link struct {
 
 	refused refused
 	advice  atomic.Pointer[[]string]
+	// evicted: servers have dropped entries, which may have been any.
+	evicted       atomic.Bool
+	evictedBefore int64 // how many at the last look of run's; -1: there was none
 }
 
 func newLink(c rueidis.ClientOption, o RedisOptions) *link {
 	l := &link{
-		address: strings.Join(c.InitAddress, ","),
-		option:  c,
-		o:       o,
-		first:   make(chan struct{}),
-		tripped: make(chan struct{}, 1),
-		demoted: make(chan struct{}, 1),
-		closing: make(chan struct{}),
+		address:       strings.Join(c.InitAddress, ","),
+		option:        c,
+		evictedBefore: -1,
+		o:             o,
+		first:         make(chan struct{}),
+		tripped:       make(chan struct{}, 1),
+		demoted:       make(chan struct{}, 1),
+		closing:       make(chan struct{}),
 	}
 	go l.run()
 	return l

@@ -130,11 +130,28 @@ func (q *queue) join(name string, m Member) bool {
 		q.dropped.Add(1)
 		return false
 	}
+	since := time.Now()
+	if old != nil {
+		since = old.since
+	}
 	e := q.slot(name)
 	q.bytes = bytes
-	e.members, e.record, e.expiry, e.since = members, record, time.UnixMilli(lastExpiry(members)), time.Now()
+	e.members, e.record, e.expiry, e.since = members, record, time.UnixMilli(lastExpiry(members)), since
 	signal(q.wake)
 	return true
+}
+
+// late reports whether a member waits for longer than others may be without it.
+func (q *queue) late() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	limit := time.Now().Add(-rollLate)
+	for _, e := range q.byName {
+		if e.members != nil && e.since.Before(limit) {
+			return true
+		}
+	}
+	return false
 }
 
 // members are those of a group that wait.
@@ -332,6 +349,9 @@ func (q *queue) settle(batch []*queued, errs []error, err error) (written, faile
 		}
 		if outcome == nil {
 			written++
+			if e.members != nil {
+				q.r.roll.since.raise(e.expiry.UnixMilli())
+			}
 		} else {
 			failed++
 		}
@@ -375,6 +395,9 @@ func (q *queue) close() (left int) {
 	for _, e := range q.byName {
 		if e.record != nil {
 			left++
+		}
+		if e.members != nil {
+			q.r.unsure.extend(e.expiry.UnixMilli())
 		}
 		if e.attempt != nil {
 			e.attempt.err = fmt.Errorf("%w: %w", ErrUnavailable, errors.New("closed meanwhile"))

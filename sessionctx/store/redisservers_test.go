@@ -143,6 +143,33 @@ func openRedis(t testing.TB, o RedisOptions) *Redis {
 	if o.CallTimeout == 0 {
 		o.CallTimeout = 5 * time.Second // a busy machine is no failure
 	}
+	isNew(o)
+	return openAsIs(t, o)
+}
+
+// isNew tells the nodes of a server that it is new. By itself none could know
+// that it was not emptied, and be sure of any group before all that may have
+// been lost had ended. Where nobody answers nothing is told.
+func isNew(o RedisOptions) {
+	o = o.withDefaults()
+	option, err := o.client()
+	if err != nil {
+		return
+	}
+	c, err := rueidis.NewClient(option)
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	for _, key := range rollKeys(c, o.KeyPrefix) {
+		if n, err := c.Do(ctx, c.B().Hlen().Key(key).Build()).AsInt64(); err == nil && n == 0 {
+			c.Do(ctx, c.B().Hset().Key(key).FieldValue().FieldValue("unsure", "0").Build())
+		}
+	}
+}
+
+func openAsIs(t testing.TB, o RedisOptions) *Redis {
+	t.Helper()
 	r, err := OpenRedis(o)
 	if err != nil {
 		t.Fatal(err)

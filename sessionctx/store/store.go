@@ -14,6 +14,9 @@ var (
 	// cause. After a Claim or a Next that ends so, the entry may still have
 	// been made: a repeated Claim then returns it as standing.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrUnsure is the cause of an ErrUnavailable of a store that works, but
+	// may not know all members of a group.
+	ErrUnsure = errors.New("groups may lack members")
 	// ErrClosed: Close was called before.
 	ErrClosed = errors.New("store closed")
 	// ErrLocked: another process (or another Embedded of this one) has the
@@ -62,8 +65,13 @@ type Store interface {
 	// in one read: ErrNotFound if there is none, ErrSeveral if there are more.
 	// A member of several of these groups is one, with its value in the first.
 	// What can't be told for sure is ErrUnavailable: a damaged member may have
-	// been another's, and so may one that this store had to drop.
+	// been another's, and so may one that a store had to drop, on any node, or
+	// that was lost (ErrUnsure).
 	Sole(ctx context.Context, keys ...string) (Member, error)
+
+	// Lack says that somebody who should have joined a group could not, and
+	// would count for ttl: until then nobody is known to be alone in any.
+	Lack(ttl time.Duration)
 
 	// Next reserves n consecutive sequence numbers of key and returns the
 	// first; a new key starts at 1, and each call prolongs its life to ttl.
@@ -110,6 +118,7 @@ type Stats struct {
 	// remedy
 	Trouble string
 	Advice  []string // redis: settings of the server that lose what is kept
+	Unsure  string   // why Sole can't be sure at present, and until when
 }
 
 // Entries have names of their own, so that the sequence numbers and the value
