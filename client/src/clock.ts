@@ -6,15 +6,17 @@ export interface Clock {
 	set(serverTime: number, ago?: number): void;
 }
 
-// A wall clock may be set a little now and then; a device that slept is behind
-// by more.
-const sleep = 2000;
+const enum Limits {
+	// A wall clock may be set a little now and then; a device that slept is behind
+	// by more.
+	sleep = 2000,
+}
 
 /**
  * A clock that begins as the device's own. It is monotonic, so setting the
  * device's clock back changes nothing; what the monotonic clock missed, because
- * some systems stop it while they sleep, is taken from the wall clock. One that
- * is set forward looks like sleep: the session is renewed too early then, which
+ * some systems stop it while they Limits.sleep, is taken from the wall clock. One that
+ * is set forward looks like Limits.sleep: the session is renewed too early then, which
  * gives the same session, and the answer tells the time.
  */
 export function newClock(monotonic: () => number, wall: () => number): Clock {
@@ -25,7 +27,7 @@ export function newClock(monotonic: () => number, wall: () => number): Clock {
 		now() {
 			const passed = monotonic() - monotonicAt;
 			const byWall = wall() - wallAt;
-			return at + (byWall - passed > sleep ? byWall : passed);
+			return at + (byWall - passed > Limits.sleep ? byWall : passed);
 		},
 		set(serverTime, ago = 0) {
 			at = serverTime;

@@ -1,13 +1,15 @@
 import { call } from "./transport.ts";
-import { debug, guard } from "./guard.ts";
+import { guard } from "./guard.ts";
 import { updateGoogle } from "./googleConsent.ts";
 import { encode } from "./json.ts";
 import { clear } from "./queue.ts";
 import { context, take } from "./session.ts";
 
-/** First wait between two tries to tell a decision, and the one that is too long, in ms; each is twice the last. */
-const firstWait = 1000;
-const lastWait = 64_000;
+const enum Limits {
+	/** First wait between two tries to tell a decision, and the one that is too long, in ms; each is twice the last. */
+	firstWait = 1000,
+	lastWait = 64_000,
+}
 
 /** What a visitor may agree to. */
 export interface Purposes {
@@ -22,14 +24,15 @@ export interface ConsentDetails {
 	policyVersion?: string;
 }
 
-let told = Promise.resolve(true);
-let decisions = 0;
+let told: Promise<boolean> | undefined;
+/** How often something was decided in this page. */
+export let decisions = 0;
 let reference = referencePurposes();
 
 /** Whether anything may be kept in the browser. A signal weighs as much as it does for the server: less than a choice. */
 export function mayStore(): boolean {
 	const { analytics, required, source } = context.consent;
-	return analytics && (source === "choice" || !required || !(navigator as { globalPrivacyControl?: boolean }).globalPrivacyControl);
+	return analytics && (source === "choice" || !(required && (navigator as { globalPrivacyControl?: boolean }).globalPrivacyControl));
 }
 
 /**
@@ -38,13 +41,11 @@ export function mayStore(): boolean {
  * or removes cookies in its answer; the session stays the same. Resolves with
  * whether it has recorded that.
  */
-export async function onConsentChange(preferences: Partial<Purposes>, details: ConsentDetails = {}): Promise<boolean> {
+export async function onConsentChange(preferences: Partial<Purposes>, details?: ConsentDetails): Promise<boolean> {
 	const purposes = readPurposes(preferences);
 	if (context.consent.source === "choice" && same(readPurposes(context.consent), purposes)) return true;
-	const decision = ++decisions;
 	decide(purposes, "choice");
-	// One after the other, as they were made.
-	return (told = told.then(() => record(purposes, details, decision)));
+	return (told = record(purposes, details, ++decisions, told));
 }
 
 /** Follows the reference consent manager, which records by itself. */
@@ -59,30 +60,34 @@ function decide(purposes: Purposes, source: string): void {
 	guard(updateGoogle)(purposes);
 }
 
-/** Tells a decision, until the server has it or there is a newer one. */
-async function record(purposes: Purposes, { source, policyVersion }: ConsentDetails, decision: number): Promise<boolean> {
-	for (let wait = firstWait; decision === decisions && wait < lastWait; wait *= 2) {
-		const { status, body } = await call("consent/record", encode({ token: context.session.token, purposes, source, policy_version: policyVersion }));
+/** Tells a decision after those before it, until the server has it or there is a newer one. */
+async function record(purposes: Purposes, details: ConsentDetails | undefined, decision: number, before: unknown): Promise<boolean> {
+	await before;
+	for (let wait = Limits.firstWait; decision === decisions && wait < Limits.lastWait; wait *= 2) {
+		const { status } = await call("consent/record", () =>
+			encode({ token: context.session.token, purposes, source: details?.source, policy_version: details?.policyVersion }),
+		);
 		if (status === 200) return true;
-		debug(body);
-		await new Promise((resolve) => setTimeout(resolve, wait));
+		// Not by the page's Promise, which it may have replaced.
+		await { then: (go: () => void) => setTimeout(go, wait) };
 	}
 	return false;
 }
 
 /** What is not a yes is a no. */
-function readPurposes(p: Partial<Purposes>): Purposes {
-	return { analytics: p.analytics === true, marketing: p.marketing === true, functional: p.functional === true };
+function readPurposes(p?: Partial<Purposes>): Purposes {
+	return { analytics: p?.analytics === true, marketing: p?.marketing === true, functional: p?.functional === true };
 }
 
-function same(a: Purposes, b?: Purposes): boolean {
-	return encode(a) === encode(b);
+/** Both as readPurposes gives them. */
+function same(a: object, b?: object): boolean {
+	return String(Object.values(a)) === String(Object.values(b || {}));
 }
 
 /** What the manager's cookie says, once its visitor has decided. */
 function referencePurposes(): Purposes | undefined {
 	try {
-		const value = JSON.parse(decodeURIComponent(/(?:^|; )frbzz_consent=([^;]*)/.exec(document.cookie)![1]!));
+		const value = JSON.parse(decodeURIComponent(/(^| )frbzz_consent=([^;]*)/.exec(document.cookie)![2]!));
 		if (value.hasUserInteracted) return readPurposes(value.preferences);
 	} catch {
 		// There is none, or nobody can read it.

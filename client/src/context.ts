@@ -60,16 +60,15 @@ export interface Context {
 export const defaultVariable = "__FIREBUZZ_SESSION_CONTEXT__";
 
 /** A copy of the context, or undefined if there is none that the API would take. */
-export function readContext(value: unknown): Context | undefined {
-	const c = value as Context | undefined;
+export function readContext(c?: Context): Context | undefined {
 	const s = c?.session;
 	if (!s || !(s.expiresAt > 0)) return;
 	const needed = [c.userId, c.workspaceId, c.projectId, c.campaignId, c.apiBaseUrl, s.sessionId, s.token];
-	if (needed.every((text) => text && typeof text === "string")) return { ...c, session: { ...s }, consent: { ...c.consent }, attribution: { ...c.attribution } };
+	if (needed.every(Boolean)) return { ...c, session: { ...s } };
 	return;
 }
 
 /** The context that the page has right now, in the global of that name. */
 export function pageContext(variable: string): Context | undefined {
-	return readContext((window as unknown as Record<string, unknown>)[variable]);
+	return readContext((window as unknown as Record<string, Context | undefined>)[variable]);
 }

@@ -21,8 +21,10 @@ export interface EventOptions {
 /** Fields of an event as the API takes them. */
 export type Fields = Record<string, string | number | undefined>;
 
-/** Longest metadata, in characters of JSON; the API cuts longer ones to what nobody can read. */
-const longestMetadata = 4096;
+const enum Limits {
+	/** Longest metadata, in characters of JSON; the API cuts longer ones to what nobody can read. */
+	longestMetadata = 4096,
+}
 
 /** The event of that name with its fields, as JSON. */
 export function encodeEvent(id: string, type: string, fields: Fields, metadata: Record<string, unknown>): string {
@@ -40,7 +42,7 @@ export function encodeEvent(id: string, type: string, fields: Fields, metadata: 
 		referrer_url: document.referrer || undefined,
 		viewport_width: innerWidth,
 		viewport_height: innerHeight,
-		metadata: text && text.length <= longestMetadata ? text : undefined,
+		metadata: text && text.length <= Limits.longestMetadata ? text : undefined,
 		...fields,
 		event_value: fields["event_value"] ?? 1, // the reference client's default
 	});

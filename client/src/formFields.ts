@@ -18,7 +18,7 @@ export function fillFields(within: ParentNode = document): void {
 		segment_id: context.segmentId,
 		landing_page_id: context.landingPageId,
 	};
-	for (const name of Object.keys(original)) known["original." + name] = original[name];
+	for (const [name, value] of Object.entries(original)) known["original." + name] = value;
 	within.querySelectorAll<HTMLInputElement>("input[data-session-field]").forEach((input) => {
 		const value = known[input.dataset["sessionField"]!];
 		if (value) input.value = String(value);

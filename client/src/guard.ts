@@ -15,6 +15,6 @@ export function guard<A extends unknown[]>(f: (...args: A) => unknown): (...args
 }
 
 /** Listens with a function that never throws. Ours prevent nothing. */
-export function listen(target: EventTarget, types: string, f: (event: never) => unknown, capture = false): void {
+export function listen(target: EventTarget, types: string, f: (event: never) => unknown, capture?: boolean): void {
 	for (const type of types.split(" ")) target.addEventListener(type, guard(f as (event: Event) => unknown), capture);
 }

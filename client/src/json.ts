@@ -6,8 +6,7 @@ export function encode(value: unknown): string {
 	if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
 	if (Array.isArray(value)) return `[${value.map(encode).join()}]`;
 	const members: string[] = [];
-	for (const key of Object.keys(value)) {
-		const member = (value as Record<string, unknown>)[key];
+	for (const [key, member] of Object.entries(value)) {
 		if (member !== undefined) members.push(`${JSON.stringify(key)}:${encode(member)}`);
 	}
 	return `{${members.join()}}`;

@@ -1,14 +1,16 @@
 import { encode } from "./json.ts";
-import { context, name } from "./session.ts";
+import { context, shared } from "./session.ts";
 
-/** Longest that unsent events are kept for the next page, in ms: the server dates events when they come. */
-const keptFor = 3600_000;
+const enum Limits {
+	/** Longest that unsent events are kept for the next page, in ms: the server dates events when they come. */
+	keptFor = 3600_000,
+}
 
 /** Keeps these events, and no others, for the tab's next page. Storage may be full, forbidden or gone at any time. */
 export function keep(events: string[]): void {
 	try {
-		sessionStorage.removeItem(name());
-		if (events.length) sessionStorage.setItem(name(), encode({ user: context.userId, at: Date.now(), events }));
+		sessionStorage.removeItem(shared());
+		if (events.length) sessionStorage.setItem(shared(), encode({ user: context.userId, at: Date.now(), events }));
 	} catch {
 		// Full, or forbidden.
 	}
@@ -18,10 +20,10 @@ export function keep(events: string[]): void {
 export function takeKept(): string[] {
 	let events: string[] = [];
 	try {
-		const kept = JSON.parse(sessionStorage.getItem(name())!);
-		if (kept.user === context.userId && Date.now() - kept.at < keptFor) {
+		const kept = JSON.parse(sessionStorage.getItem(shared())!);
+		if (kept.user === context.userId && Date.now() - kept.at < Limits.keptFor) {
 			// One that is damaged would take its batch along.
-			events = kept.events.filter((e: string) => typeof JSON.parse(e) === "object");
+			events = kept.events.filter((e: string) => JSON.parse(e));
 		}
 	} catch {
 		// There are none, or they are damaged.

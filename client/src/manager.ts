@@ -1,36 +1,27 @@
 import { call } from "./transport.ts";
 import { followReference, onConsentChange } from "./consent.ts";
-import { defaultVariable, pageContext, type Attribution, type Context, type Session } from "./context.ts";
+import { pageContext, type Attribution, type Context, type Session } from "./context.ts";
 import type { EventOptions } from "./event.ts";
+import { refreshCached } from "./fetchContext.ts";
 import { fillFields } from "./formFields.ts";
 import { guard, listen } from "./guard.ts";
 import { encode } from "./json.ts";
 import { trackPage } from "./pageEvents.ts";
 import { leave, restore, retry } from "./queue.ts";
-import { adopt, begin, context, expired, living, proof, take } from "./session.ts";
+import { adopt, context, expired, living, proof, take, variable } from "./session.ts";
 import { trackEvent } from "./track.ts";
 import { trackClicks } from "./trackClicks.ts";
 import { trackForms } from "./trackForms.ts";
 import { trackScroll } from "./trackScroll.ts";
-import { whenActivated } from "./whenActivated.ts";
+import { when } from "./when.ts";
 
 /** What the cookies of the reference client hold, and more: all of it is the context's. */
 export type Cookie = Context & Session;
 
-let variable: string;
 let started: Promise<void> | undefined;
 
-/**
- * Takes the context that the page has in the global of that name, or in the usual one. False: there
- * is none that the API would take, and nothing happens. A page has one session.
- */
-export function connect(name?: string): boolean {
-	const c = pageContext((variable = name || defaultVariable));
-	if (c) begin(c);
-	return !!c;
-}
-
 const start = guard(() => {
+	refreshCached();
 	restore();
 	trackPage();
 	trackScroll();
@@ -43,11 +34,17 @@ const start = guard(() => {
 		const c = pageContext(variable);
 		if (c && c.session.sessionId !== context.session.sessionId) take(c);
 	});
-	listen(document, "visibilitychange resume", wake);
-	listen(window, "pageshow", wake);
+	listen(window, "visibilitychange resume pageshow", wake, true);
 	// A visit in a frame is told of when it becomes one, not with the next event.
 	if (self !== top) addEventListener("click", () => setTimeout(trackSession), { capture: true, once: true });
 });
+
+/** A page that is prerendered does nothing until somebody looks at it. Nor does it wait by the page's Promise, which may be another. */
+async function activated(): Promise<void> {
+	const early = () => (document as { prerendering?: boolean }).prerendering;
+	await { then: (go: () => void) => when(document, "prerenderingchange", early, go) };
+	start();
+}
 
 /** A hidden page may never be seen again. To one that is back the session may be over, and its visitor may have decided elsewhere. */
 function wake(): void {
@@ -57,7 +54,7 @@ function wake(): void {
 }
 
 async function trackSession(): Promise<boolean> {
-	return (await living()) && (await call("events/session/track", encode(proof()))).status === 200;
+	return (await living()) && (await call("events/session/track", () => encode(proof()))).status === 200;
 }
 
 const attribution = (): Attribution => context.attribution;
@@ -70,17 +67,9 @@ const cookie = (): Cookie | null => (context.consent.analytics ? { ...context, .
  */
 export const SessionManager = {
 	/** Starts, once: reports the page's life, and renews the session in time. Resolves when somebody looks at the page. */
-	performInitialization: (): Promise<void> =>
-		(started ||= new Promise((resolve) =>
-			whenActivated(() => {
-				start();
-				resolve();
-			}),
-		)),
+	performInitialization: (): Promise<void> => (started ||= activated()),
 	/** The session in the page's context, as it is there now. */
-	getSessionFromContext(): Session | null {
-		return pageContext(variable)?.session || null;
-	},
+	getSessionFromContext: (): Session | null => pageContext(variable)?.session || null,
 	/** Whether the session has ended, by the local clock. */
 	isSessionExpired: expired,
 	/** The page's session, renewed or not. */

@@ -1,7 +1,7 @@
 import { guard, listen } from "./guard.ts";
 
 /** The page's URL as far as it names a page. */
-const place = () => location.pathname + location.search;
+const place = () => location.href.split("#")[0];
 
 /** Calls f when a script has changed the page's URL, as single-page apps do; a change of the fragment alone is none. */
 export function onRouteChange(f: () => void): void {
@@ -12,8 +12,8 @@ export function onRouteChange(f: () => void): void {
 		f();
 	});
 	const navigation = (window as { navigation?: EventTarget }).navigation;
-	if (navigation) return listen(navigation, "currententrychange", look);
-	listen(window, "popstate", look);
+	listen(navigation || window, "currententrychange popstate", look);
+	if (navigation) return;
 	for (const name of ["pushState", "replaceState"] as const) {
 		const original = history[name];
 		history[name] = function (...args) {

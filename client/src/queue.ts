@@ -6,18 +6,20 @@ import { keep, takeKept } from "./kept.ts";
 import { living, proof, renew } from "./session.ts";
 import type { Answer } from "./transport.ts";
 
-/** Most events that wait; the oldest go. */
-const longest = 200;
-/**
- * Most characters of a batch's events. Each may take three bytes: two batches
- * fit into the 64 KiB that the Fetch standard lets a page's keepalive requests
- * and beacons have in flight together.
- */
-const batchSize = 10_000;
-/** A batch goes when it has so many. */
-const enough = 10;
-/** Longest wait between two tries, in ms. */
-const slowest = 300_000;
+const enum Limits {
+	/** Most events that wait; the oldest go. */
+	longest = 200,
+	/**
+	 * Most characters of a batch's events. Each may take three bytes: two batches
+	 * fit into the 64 KiB that the Fetch standard lets a page's keepalive requests
+	 * and beacons have in flight together.
+	 */
+	batchSize = 10_000,
+	/** A batch goes when it has so many. */
+	enough = 10,
+	/** Longest wait between two tries, in ms. */
+	slowest = 300_000,
+}
 
 // Events are encoded once, and a batch stays as it is: a retry sends the same
 // bytes, with the same event_uuid.
@@ -30,23 +32,22 @@ let busy = false;
 /** Takes up what an earlier page could not send. */
 export function restore(): void {
 	const events = takeKept();
-	if (!mayStore() || !events.length) return;
-	waiting.unshift(...events);
+	if (mayStore()) waiting.unshift(...events);
 	wake(0);
 }
 
 /** Adds an encoded event, to be sent within so many ms. */
 export function enqueue(event: string, within: number): void {
-	if (event.length > batchSize) return debug(event);
+	if (event.length > Limits.batchSize) return debug(event);
 	waiting.push(event);
-	if (waiting.length > longest) waiting.shift();
-	wake(waiting.length < enough ? within : 0);
+	if (waiting.length > Limits.longest) waiting.shift();
+	wake(waiting.length < Limits.enough ? within : 0);
 }
 
 /** Sends all that waits at once, and waits for nothing: the page may be gone in a moment. */
 export function leave(): void {
 	const list = failed;
-	for (let batch: string[]; (batch = next()).length; ) send(batch, true).then((answer) => passing(answer) && fail(batch, answer, list));
+	for (let batch: string[]; (batch = next()).length; ) send(batch, true).then((answer) => passing(answer) && fail(batch, answer, list)).catch(debug);
 	save();
 }
 
@@ -72,16 +73,20 @@ async function flush(): Promise<void> {
 	// What failed waits for its own time, and all else behind it.
 	if (busy || Date.now() < notBefore) return;
 	busy = true;
-	for (let batch; (batch = next()).length && (await deliver(batch)); );
+	try {
+		for (let batch; (batch = next()).length && (await deliver(batch)); );
+		save();
+	} catch (error) {
+		debug(error);
+	}
 	busy = false;
-	save();
 }
 
 function next(): string[] {
 	if (failed.length) return failed.shift()!;
 	let size = 0;
 	let n = 0;
-	while (n < waiting.length && (size += waiting[n]!.length) <= batchSize) n++;
+	while (n < waiting.length && (size += waiting[n]!.length) <= Limits.batchSize) n++;
 	return waiting.splice(0, n);
 }
 
@@ -96,21 +101,20 @@ async function deliver(batch: string[]): Promise<boolean> {
 		fail(batch, answer, list);
 		return false;
 	}
-	if (answer.status < 400) pause = 0;
-	else debug(answer.body, batch);
+	pause = 0;
 	return true;
 }
 
 function send(events: string[], leaving?: boolean): Promise<Answer> {
 	// The events are JSON already.
-	return call("events/batch-track", `${encode(proof(leaving)).slice(0, -1)},"events":[${events.join()}]}`, leaving);
+	return call("events/batch-track", () => `${encode(proof(leaving)).slice(0, -1)},"events":[${events.join()}]}`, leaving);
 }
 
 /** Puts back a batch that nobody took, unless all was cleared meanwhile. */
 function fail(batch: string[], { wait }: Answer, list: string[][]): void {
 	if (list !== failed) return;
 	failed.unshift(batch);
-	pause = Math.min(2 * pause || 1000, slowest);
+	pause = Math.min(2 * pause || 1000, Limits.slowest);
 	wait = Math.max(wait, pause);
 	notBefore = Date.now() + wait;
 	wake(wait);
@@ -118,7 +122,7 @@ function fail(batch: string[], { wait }: Answer, list: string[][]): void {
 }
 
 function save(): void {
-	if (mayStore()) keep(pause ? failed.flat().concat(waiting).slice(-longest) : []);
+	if (mayStore()) keep(pause ? failed.flat().concat(waiting).slice(-Limits.longest) : []);
 }
 
 /** Whether it may be otherwise later: no answer, not renewed, too many, out of order. */

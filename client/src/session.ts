@@ -1,36 +1,50 @@
 import { call } from "./transport.ts";
-import { type Context, type Session } from "./context.ts";
+import { defaultVariable, pageContext, type Context, type Session } from "./context.ts";
 import { exclusively } from "./exclusively.ts";
-import { debug, guard } from "./guard.ts";
+import { fetching } from "./fetchContext.ts";
+import { debug } from "./guard.ts";
 import { encode } from "./json.ts";
 import { clock } from "./pageTime.ts";
-import { servedAgo } from "./servedAgo.ts";
+import { fromCache, navigationTiming } from "./navigationTiming.ts";
 import { joinTabs } from "./tabs.ts";
 
-/** Longest wait for another tab's renewal, in ms: what it asked for comes to the same. */
-const otherTabs = 1000;
+const enum Limits {
+	/** Longest wait for another tab's renewal, in ms: what it asked for comes to the same. */
+	otherTabs = 1000,
+}
 
 /** The page's context, with the session that it has now. */
 export let context: Context;
 
+/** The global that has the page's context. */
+export let variable: string;
+
 /** Of what tabs share about this campaign. */
-export const name = (): string => "frbzz_" + context.campaignId;
+export const shared = (): string => "frbzz_" + context.campaignId;
 
 let tell: (session: Session) => void;
 let renewing: Promise<boolean> | undefined;
 
-/** Begins with what the server put into the page. */
-export function begin(c: Context): void {
+/**
+ * Takes the context that the page has in the global of that name, or in the
+ * usual one. False: there is none that the API would take, and nothing happens.
+ * A page has one session.
+ */
+export function connect(name?: string): boolean {
+	const c = pageContext((variable = name || defaultVariable));
+	if (!c) return false;
 	context = c;
-	const ago = servedAgo();
-	if (ago && c.serverTime) clock.set(c.serverTime, ago);
-	tell = joinTabs(name(), adopt);
+	// A page out of history or a cache carries the time of its making.
+	const { responseStart } = navigationTiming();
+	if (responseStart && !fromCache()) clock.set(c.serverTime, performance.now() - responseStart);
+	tell = joinTabs(shared(), adopt);
+	return true;
 }
 
 /** Takes a context that replaces the page's. */
 export function take(c: Context): void {
 	context = c;
-	guard(dispatchEvent)(new Event("firebuzz-session-change"));
+	dispatchEvent(new Event("firebuzz-session-change"));
 }
 
 /** Takes a session that succeeds the page's. Tabs of other visitors' sessions may tell of theirs. */
@@ -58,8 +72,9 @@ export function proof(leaving?: boolean): Record<string, unknown> {
 	};
 }
 
-/** Whether there is a session that lives, after renewing it if need be. */
+/** Whether there is a session that lives, after renewing it if need be; once it is known which is the page's. */
 export async function living(): Promise<boolean> {
+	await fetching;
 	return !expired() || renew();
 }
 
@@ -67,7 +82,7 @@ export async function living(): Promise<boolean> {
 export function renew(): Promise<boolean> {
 	const ended = context.session;
 	// Another tab may tell of it while this one waits.
-	return (renewing ||= exclusively(name(), otherTabs, async () => context.session !== ended || succeed(ended))
+	return (renewing ||= exclusively(shared(), Limits.otherTabs, async () => context.session !== ended || succeed(ended))
 		.catch(debug)
 		.then((ok) => {
 			renewing = undefined;
@@ -76,12 +91,12 @@ export function renew(): Promise<boolean> {
 }
 
 async function succeed(ended: Session): Promise<boolean> {
-	const { body } = await call("events/session/renew", encode({ token: ended.token }));
+	const { body } = await call("events/session/renew", () => encode({ token: ended.token }));
 	const data = body?.data;
 	if (!data?.token) return false;
 	const session: Record<string, unknown> & Session = { ...ended };
 	// expires_at is our expiresAt, and so on.
-	for (const name of Object.keys(data)) session[name.replace(/_(.)/g, (_, c) => c.toUpperCase())] = data[name];
+	for (const [name, value] of Object.entries(data)) session[name.replace(/_(.)/g, (_, c) => c.toUpperCase())] = value;
 	adopt(session);
 	tell(session);
 	// One that lives by the server and not by us: our clock is wrong, and the

@@ -1,5 +1,7 @@
 import { guard } from "./guard.ts";
-import { connect, SessionManager } from "./manager.ts";
+import { SessionManager } from "./manager.ts";
+import { connect } from "./session.ts";
+import { when } from "./when.ts";
 
 /** What a page lets run with its session. */
 export type Run = (session: typeof SessionManager) => void;
@@ -21,10 +23,15 @@ const run = (f: Run) => guard(f)(SessionManager);
  * come later than the script.
  */
 export const start: (variable?: string, then?: () => void) => void = guard((variable, then) => {
-	const before = page.firebuzzSession || [];
-	if (!Array.isArray(before) || page.__DISABLE_ANALYTICS__) return;
-	if (!connect(variable)) return addEventListener("firebuzz-session-ready", () => start(variable, then), { once: true });
-	page.firebuzzSession = { ...SessionManager, push: run };
-	SessionManager.performInitialization().then(then);
-	before.forEach(run);
+	let before: PageSession | Run[];
+	when(
+		window,
+		"firebuzz-session-ready",
+		() => !Array.isArray((before = page.firebuzzSession || [])) || page.__DISABLE_ANALYTICS__ || !connect(variable),
+		() => {
+			page.firebuzzSession = { ...SessionManager, push: run };
+			SessionManager.performInitialization().then(then);
+			(before as Run[]).forEach(run);
+		},
+	);
 });

@@ -2,8 +2,10 @@ import { encodeEvent, type EventOptions, type Fields } from "./event.ts";
 import { guard } from "./guard.ts";
 import { enqueue } from "./queue.ts";
 
-/** Longest that an event waits for others, in ms. */
-const gather = 2000;
+const enum Limits {
+	/** Longest that an event waits for others, in ms. */
+	gather = 2000,
+}
 
 let viewedAt = 0;
 
@@ -18,7 +20,7 @@ export function timeOnPage(): number {
 }
 
 /** Takes an event, to be sent within so many ms. */
-export function track(id: string, type: string, fields: Fields, metadata?: Record<string, unknown>, within = gather): void {
+export function track(id: string, type: string, fields: Fields, metadata?: Record<string, unknown>, within: number = Limits.gather): void {
 	enqueue(encodeEvent(id, type, { time_on_page: timeOnPage(), ...fields }, { timestamp: Date.now(), ...metadata }), within);
 }
 
@@ -31,6 +33,6 @@ export const trackEvent = guard((id: string, { type, value, currency, metadata, 
 		kind,
 		{ event_value: value, event_value_currency: currency, event_value_type: valued ? "dynamic" : undefined, ...fields },
 		metadata,
-		kind === "conversion" ? 0 : gather,
+		kind === "conversion" ? 0 : Limits.gather,
 	);
 });

@@ -28,7 +28,7 @@ function clicked(e: MouseEvent): void {
 			0,
 		);
 	}
-	const named = e.button ? undefined : pathMatch(e, "[data-session-event]");
+	const named = !e.button && pathMatch(e, "[data-session-event]");
 	if (named) {
 		const { sessionEvent, sessionEventType, sessionEventValue, sessionEventCurrency } = named.dataset;
 		trackEvent(sessionEvent!, {

@@ -12,11 +12,10 @@ export function trackForms(): void {
 
 /** A listener that a root has already is not added again. */
 function watch(root: EventTarget): void {
-	root.addEventListener("submit", submitted, true);
+	root.addEventListener("submit", submitted as unknown as EventListener, true);
 }
 
-const submitted = guard(({ target }: Event) => {
-	const form = target as HTMLFormElement;
+const submitted = guard(({ target: form }: { target: HTMLFormElement }) => {
 	fillFields(form);
 	// form.method may be a field of that name.
 	const attribute = (name: string) => form.getAttribute(name) || "";

@@ -1,3 +1,4 @@
+import { debug } from "./guard.ts";
 import { clock } from "./pageTime.ts";
 import { context } from "./session.ts";
 import { signalAfter } from "./signalAfter.ts";
@@ -12,30 +13,33 @@ export interface Answer {
 	body?: any;
 }
 
-/** Longest wait for an answer, in ms. */
-const patience = 10_000;
-
-/** How far our clock may be from the server's, which answers tell to the second and a little late; in ms. */
-const tolerance = 2000;
+const enum Limits {
+	/** Longest wait for an answer, in ms. */
+	patience = 10_000,
+	/** How far our clock may be from the server's, which answers tell to the second and a little late; in ms. */
+	tolerance = 2000,
+}
 
 /**
- * One call of the API; cookies go with it on the page's own origin, as is fetch's
- * default. The body goes as text/plain, which needs no preflight. A
- * page that is left gets no second chance: what fetch doesn't take then is a
- * beacon's.
+ * One call of the API, which never rejects: a POST of what `content` gives, or a
+ * GET. Cookies go with it on the page's own origin, as is fetch's default. The
+ * body goes as text/plain, which needs no preflight. A page that is left gets no
+ * second chance: what fetch doesn't take then is a beacon's.
  */
-export async function call(route: string, body: string, leaving?: boolean): Promise<Answer> {
+export async function call(route: string, content?: () => string, leaving?: boolean): Promise<Answer> {
 	const url = `${context.apiBaseUrl}/client-api/v1/${route}`;
 	const answer: Answer = { status: 0, wait: 0 };
-	const beacon = () => leaving && navigator.sendBeacon?.(url, body) && (answer.status = 202);
+	let body: string | undefined;
+	const beacon = () => leaving && body && navigator.sendBeacon?.(url, body) && (answer.status = 200);
 	try {
+		body = content?.();
 		// Without keepalive a fetch ends with the page.
 		if (!("keepalive" in Request.prototype) && beacon()) return answer;
-		const response = await fetch(url, { method: "POST", body, keepalive: true, signal: signalAfter(patience) });
+		const response = await fetch(url, { method: body && "POST", body, keepalive: true, signal: signalAfter(Limits.patience) });
 		const { headers } = response;
-		answer.wait = 1000 * Number(headers.get("Retry-After")) || 0;
-		const time = Date.parse(headers.get("Date")!) + tolerance / 4;
-		if (Math.abs(clock.now() - time) > tolerance) clock.set(time);
+		answer.wait = 1000 * +headers.get("Retry-After")! || 0;
+		const time = Date.parse(headers.get("Date")!) + Limits.tolerance / 4;
+		if (Math.abs(clock.now() - time) > Limits.tolerance) clock.set(time);
 		answer.status = response.status;
 		answer.body = await response.json();
 	} catch {
@@ -46,5 +50,6 @@ export async function call(route: string, body: string, leaving?: boolean): Prom
 			beacon();
 		}
 	}
+	debug(route, answer);
 	return answer;
 }
