@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,7 +36,7 @@ addEventListener("unhandledrejection", e => __errors.push(String(e.reason)));
 try { new PerformanceObserver(l => l.getEntries().forEach(e => __shift += e.value)).observe({type: "layout-shift", buffered: true}) } catch {}
 {
 	const own = window.fetch;
-	window.fetch = (url, o) => { __calls.push([String(url).split("/v1/")[1], o.body]); return window.__fetch ? __fetch(own, url, o) : own(url, o) };
+	window.fetch = (url, o) => { __calls.push([String(url).split("/v1/")[1], o.body || ""]); return window.__fetch ? __fetch(own, url, o) : own(url, o) };
 	const cookie = Object.getOwnPropertyDescriptor(Document.prototype, "cookie");
 	Object.defineProperty(Document.prototype, "cookie", {...cookie, set(v) { __touched.push("cookie"); cookie.set.call(this, v) }});
 	const random = Math.random;
@@ -129,9 +130,9 @@ func (s *clientSite) events(want ...string) map[string][]map[string]any {
 
 const sessionID = `firebuzzSession.getCurrentSession().sessionId`
 
-// quiet fails the test if the client made an error in the page, moved it, or
-// touched what it must not.
-func (s *clientSite) quiet(p *browser.Page) {
+// quiet fails the test if the client made an error in the page, moved it,
+// touched what it must not, or called more than a plain visit and the routes do.
+func (s *clientSite) quiet(p *browser.Page, routes ...string) {
 	s.t.Helper()
 	var seen struct {
 		Errors, Touched []string
@@ -151,7 +152,7 @@ func (s *clientSite) quiet(p *browser.Page) {
 		ids++
 	}
 	// Nothing is asked whether a session is valid, and no page is told anew.
-	if others := browser.Eval[string](p, `String(__calls.map(c => c[0]).filter(r => !["events/batch-track", "events/session/renew", "events/session/track", "consent/record"].includes(r)))`); others != "" {
+	if others := browser.Eval[string](p, `String(__calls.map(c => c[0]).filter(r => !["events/batch-track", "events/session/renew", "events/session/track", "consent/record", "` + strings.Join(routes, `","`) + `"].includes(r.split("?")[0])))`); others != "" {
 		s.t.Errorf("the client called %s", others)
 	}
 	if ids != events || len(seen.Errors) > 0 || seen.Shift != 0 {
@@ -277,13 +278,24 @@ func TestClientRenewsOnce(t *testing.T) {
 			t.Fatalf("tabs began with sessions %s and %s: the first ended before the last was open", first, id)
 		}
 	}
-	await(t, tabs[0], `firebuzzSession.isSessionExpired()`)
-	await(t, tabs[7], `firebuzzSession.isSessionExpired()`)
-	const epoch = `performance.timeOrigin + performance.now()`
+	// Each tab looks for itself, and has something to send as soon as it is over.
 	for _, tab := range tabs {
-		browser.Eval[bool](tab, `(window.__asked = `+epoch+`, addEventListener("firebuzz-session-change", () => window.__changed ||= `+epoch+`), firebuzzSession.trackEvent("after", {type: "conversion"}), true)`)
+		browser.Eval[bool](tab, `(() => {
+			const epoch = () => performance.timeOrigin + performance.now();
+			addEventListener("firebuzz-session-change", () => window.__changed ||= epoch());
+			const look = setInterval(() => {
+				if (!firebuzzSession.isSessionExpired()) return;
+				clearInterval(look);
+				window.__ended = epoch();
+				firebuzzSession.trackEvent("after", {type: "conversion"});
+			}, 10);
+			return true;
+		})()`)
+		if browser.Eval[bool](tab, `firebuzzSession.isSessionExpired()`) {
+			t.Fatal("the session ended before each tab looked at it")
+		}
 	}
-	s.events("after")
+	s.events("after*8")
 	for _, tab := range tabs {
 		await(t, tab, sessionID+` != "`+first+`"`)
 		if a, b := browser.Eval[string](tab, sessionID), browser.Eval[string](tabs[0], sessionID); a != b {
@@ -291,11 +303,13 @@ func TestClientRenewsOnce(t *testing.T) {
 		}
 		s.quiet(tab)
 	}
-	var slowest float64
+	ended, last := math.Inf(1), 0.0
 	for _, tab := range tabs {
-		slowest = max(slowest, browser.Eval[float64](tab, `__changed - __asked`))
+		ended = min(ended, browser.Eval[float64](tab, `__ended`))
+		last = max(last, browser.Eval[float64](tab, `__changed`))
 	}
-	t.Logf("the last tab was in the new session %.0f ms after it had something to send", slowest)
+	// A time is no matter of right and wrong on a busy machine: it is for docs/client.md.
+	t.Logf("the last tab was in the new session %.0f ms after the first saw that theirs was over", last-ended)
 	if n := s.metric(`caddy_session_context_renewals_total{outcome="renewed"}`); n != 1 {
 		t.Errorf("%v renewals, want 1", n)
 	}
@@ -430,6 +444,10 @@ func TestClientNeverBreaksThePage(t *testing.T) {
 		{"no storage", `Object.defineProperty(window, "sessionStorage", {get() { throw 1 }})`, true},
 		{"full storage", `Storage.prototype.setItem = () => { throw 1 }; window.__fetch = () => Promise.reject(1)`, true},
 		{"prototypes of a library", `for (const c of [Array, String, Object, Number]) Object.defineProperty(c.prototype, "toJSON", {value: () => "broken", configurable: true}); Object.prototype.extra = Array.prototype.extra = () => {}`, true},
+		{"a JSON that throws", `JSON.stringify = () => { throw 1 }`, true},
+		{"a toJSON and values that throw", `for (const c of [Array, String, Object]) for (const n of ["toJSON", "flat", "find"]) Object.defineProperty(c.prototype, n, {value() { throw 1 }, configurable: true})`, true},
+		{"a beacon that throws", `Navigator.prototype.sendBeacon = () => { throw 1 }; window.__fetch = () => Promise.reject(1)`, true},
+		{"another Promise", `window.Promise = function() { throw 1 }`, true},
 		{"a gtag that throws", `window.gtag = () => { throw 1 }`, true},
 		{"no navigation timing", `performance.getEntriesByType = () => []`, true},
 	} {
@@ -439,7 +457,8 @@ func TestClientNeverBreaksThePage(t *testing.T) {
 			p.Open(s.site + "/?" + strings.ReplaceAll(tt.name, " ", "_"))
 			if tt.works {
 				await(t, p, `window.firebuzzSession`)
-				browser.Eval[bool](p, `(firebuzzSession.trackEvent(), firebuzzSession.trackEvents(null), firebuzzSession.updateAfterRenewal(), firebuzzSession.trackEvent("x", {metadata: {get a() { throw 1 }}}), firebuzzSession.onConsentChange({analytics: true}), true)`)
+				browser.Eval[bool](p, `(firebuzzSession.trackEvent(), firebuzzSession.trackEvents(null), firebuzzSession.updateAfterRenewal(), firebuzzSession.trackEvent("x", {metadata: {get a() { throw 1 }}}), firebuzzSession.onConsentChange(), firebuzzSession.onConsentChange(null, null), firebuzzSession.onConsentChange({analytics: true}), firebuzzSession.trackSession(), true)`)
+				await(t, p, `firebuzzSession.getContext().consent.analytics`)
 			}
 			browser.Eval[bool](p, `(named.click(), dispatchEvent(new Event("pagehide")), dispatchEvent(new Event("pageshow")), document.dispatchEvent(new Event("visibilitychange")), history.pushState({}, "", "#a"), true)`)
 			if got := browser.Eval[string](p, `String(__errors) + typeof window.firebuzzSession`); got != map[bool]string{true: "object", false: "undefined"}[tt.works] {

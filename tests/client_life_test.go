@@ -60,7 +60,8 @@ func TestClientWakes(t *testing.T) {
 		}
 		await(t, p, sessionID+` != "`+first+`"`)
 		await(t, p, `__calls.flatMap(c => [...c[1].matchAll(/"page-view"/g)]).length == 2`)
-		s.quiet(p)
+		await(t, p, fetchedOnce)
+		s.quiet(p, "session/context")
 	})
 }
 
