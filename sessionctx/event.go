@@ -16,6 +16,10 @@ const (
 	maxMetadata = 4096
 )
 
+// maxEventValue is how far from zero a value may be, so that no client makes
+// sums of values infinite, or as coarse as to lose others.
+const maxEventValue = 1e12
+
 // Event is the client's part of an events_v1 row. Everything else in the row
 // is the server's.
 type Event struct {
@@ -83,7 +87,7 @@ func ParseEvent(b Body, reduceURL func(string) string) (*Event, error) {
 		e.Currency = "USD"
 	}
 	if v, ok := b.Number("event_value"); ok {
-		e.Value = v
+		e.Value = min(max(v, -maxEventValue), maxEventValue)
 	}
 	e.PageLoadTime = b.duration("page_load_time")
 	e.DOMReadyTime = b.duration("dom_ready_time")

@@ -67,7 +67,7 @@ func TestCoercionOfAnEvent(t *testing.T) {
 		value string
 		want  float64
 	}{
-		{`49.9`, 49.9}, {`"49.9"`, 49.9}, {`-5`, -5}, {`1e308`, 1e308}, {`1e999`, 0}, {`"NaN"`, 0}, {`null`, 0}, {`"a lot"`, 0}, {`true`, 0},
+		{`49.9`, 49.9}, {`"49.9"`, 49.9}, {`-5`, -5}, {`1e308`, maxEventValue}, {`-1e300`, -maxEventValue}, {`1e999`, 0}, {`"NaN"`, 0}, {`null`, 0}, {`"a lot"`, 0}, {`true`, 0},
 	} {
 		if got := with("event_value", tt.value).Value; got != tt.want {
 			t.Errorf("value %s is %v, want %v", tt.value, got, tt.want)

@@ -49,8 +49,8 @@ var comparisons = []comparison{{
 	datasources: []string{"traffic_v1"},
 	endpoints:   []string{"traffic_overview"},
 	candidates: []candidate{
-		{"the datasource's own", month, "ifNull(workspace_id, ''), ifNull(project_id, ''), ifNull(campaign_id, ''), timestamp, request_id, row_id"},
-		{"the reference's, time first", month, "timestamp, request_id, row_id"},
+		{"the datasource's own, time first", month, "timestamp, request_id, row_id"},
+		{"the tenant before the time", month, "ifNull(workspace_id, ''), ifNull(project_id, ''), ifNull(campaign_id, ''), timestamp, request_id, row_id"},
 		{"the campaign alone before the time", month, "ifNull(campaign_id, ''), timestamp, request_id, row_id"},
 	},
 }}
