@@ -152,7 +152,7 @@ func (s *clientSite) quiet(p *browser.Page, routes ...string) {
 		ids++
 	}
 	// Nothing is asked whether a session is valid, and no page is told anew.
-	if others := browser.Eval[string](p, `String(__calls.map(c => c[0]).filter(r => !["events/batch-track", "events/session/renew", "events/session/track", "consent/record", "` + strings.Join(routes, `","`) + `"].includes(r.split("?")[0])))`); others != "" {
+	if others := browser.Eval[string](p, `String(__calls.map(c => c[0]).filter(r => !["events/batch-track", "events/session/renew", "events/session/track", "consent/record", "`+strings.Join(routes, `","`)+`"].includes(r.split("?")[0])))`); others != "" {
 		s.t.Errorf("the client called %s", others)
 	}
 	if ids != events || len(seen.Errors) > 0 || seen.Shift != 0 {
