@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
-// ClientTLS says whom a connection of ours trusts, and as whom it comes.
+// ClientTLS says whom a connection of ours trusts, and as whom it comes. All
+// fields may have global placeholders.
 type ClientTLS struct {
 	// PEM file of the authorities that sign the servers' certificates, read with
 	// the config. Default: the system's.
@@ -22,7 +25,17 @@ type ClientTLS struct {
 	ServerName string `json:"server_name,omitempty"`
 }
 
+// resolved is t with its placeholders replaced.
+func (t ClientTLS) resolved() *ClientTLS {
+	repl := caddy.NewReplacer()
+	for _, field := range []*string{&t.CA, &t.Cert, &t.Key, &t.ServerName} {
+		*field = repl.ReplaceAll(*field, "")
+	}
+	return &t
+}
+
 func (t *ClientTLS) config() (*tls.Config, error) {
+	t = t.resolved()
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
 	if t.CA != "" {
 		pem, err := os.ReadFile(t.CA)

@@ -83,7 +83,7 @@ func (s *RedisStore) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("store redis: %w", err)
 		}
 		if s.TLS.CA != "" {
-			if authorities, err = os.ReadFile(s.TLS.CA); err != nil {
+			if authorities, err = os.ReadFile(s.TLS.resolved().CA); err != nil {
 				return fmt.Errorf("store redis: tls_ca: %w", err)
 			}
 		}

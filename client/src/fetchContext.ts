@@ -2,14 +2,16 @@ import { decisions } from "./consent.ts";
 import { pageContext, readContext } from "./context.ts";
 import { updateGoogle } from "./googleConsent.ts";
 import { debug } from "./guard.ts";
+import { encode } from "./json.ts";
 import { fromCache } from "./navigationTiming.ts";
-import { context, expired, living, renew, take, variable } from "./session.ts";
+import { context, expired, living, proof, renew, take, variable } from "./session.ts";
 import { call } from "./transport.ts";
 
 /** Ends when the context that is being fetched is there, or can't be had. */
 export let fetching: Promise<void> | undefined;
 
 async function replace(): Promise<void> {
+	if (!expired()) await call("events/session/track", () => encode(proof()));
 	const c = readContext((await call("session/context?campaign_id=" + context.campaignId)).body);
 	if (!c) return;
 	const begun = c.userId !== context.userId && c.session.createdAt === c.serverTime;
@@ -35,6 +37,10 @@ async function replace(): Promise<void> {
  *     renewed by its token if it is over. Where that is refused, the token is
  *     another deployment's or too old, and there is nothing else to take.
  *
+ * Cookies that are allowed and missing are set for the page's own session first,
+ * where it lives: else the call would begin somebody else's, and leave them in
+ * the browser. A page that was fetched ahead brought none.
+ *
  * Consent is the browser's in both cases; but what was decided in this page is
  * newer, and may be on its way yet. On another origin the API gets no cookies,
  * so there is nothing to ask.
@@ -43,12 +49,9 @@ function fetchContext(aged?: boolean): void {
 	if (aged && context.apiBaseUrl === location.origin) fetching = replace().catch(debug);
 }
 
-/**
- * Of a document out of history or a cache the context may be of another session,
- * consent or deployment; unless a script of its own has fetched it.
- */
+/** Of a document out of history or a cache the context may be of another session, consent or deployment. */
 export function refreshCached(): void {
-	fetchContext(fromCache() && !document.querySelector("[src*='session/context']"));
+	fetchContext(fromCache());
 }
 
 /**

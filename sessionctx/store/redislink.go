@@ -175,6 +175,7 @@ func (l *link) heal() bool {
 		l.note(err)
 		l.cause.Store(&err)
 	}
+	l.refused.forget()
 	l.misses.Store(0)
 	l.down.Store(false)
 	l.o.Logger.Info("redis store answers again", zap.String("address", l.address))

@@ -107,3 +107,10 @@ func (f *refused) trouble() string {
 	}
 	return explain(f.last).Error()
 }
+
+// forget ends the trouble: the server answers again.
+func (f *refused) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last = nil
+}
