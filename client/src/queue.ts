@@ -32,8 +32,10 @@ let busy = false;
 /** Takes up what an earlier page could not send. */
 export function restore(): void {
 	const events = takeKept();
-	if (mayStore()) waiting.unshift(...events);
-	wake(0);
+	if (mayStore() && events[0]) {
+		waiting.unshift(...events);
+		wake(0);
+	}
 }
 
 /** Adds an encoded event, to be sent within so many ms. */

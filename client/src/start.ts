@@ -15,16 +15,8 @@ export type PageSession = typeof SessionManager & {
 /** The global by which scripts of a page find its one session. A server, which may import this too, has no window. */
 export const page = globalThis as { firebuzzSession?: PageSession | Run[]; __DISABLE_ANALYTICS__?: unknown };
 
-/** What a page's own code throws is the page's to see, in the console as ever, and keeps nothing else from running. */
-const run = (f: Run) => {
-	try {
-		f(SessionManager);
-	} catch (error) {
-		setTimeout(() => {
-			throw error;
-		});
-	}
-};
+/** What a page's own code throws is the page's to see, as a rejection that nobody handles, and keeps nothing else from running. */
+const run = async (f: Run) => f(SessionManager);
 
 /**
  * Starts the page's session with the context in the global of that name, or in
