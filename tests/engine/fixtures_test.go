@@ -127,7 +127,7 @@ func TestFixturesAndTheirTestsAreUpToDate(t *testing.T) {
 		want[filepath.Join(root, "fixtures", datasource+".ndjson")] = string(text)
 		size += len(text)
 	}
-	if size > 300<<10 {
+	if size > 400<<10 {
 		t.Errorf("fixtures have %d bytes", size)
 	}
 	project, err := LoadProject(root)
