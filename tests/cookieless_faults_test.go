@@ -246,7 +246,7 @@ func TestNobodyIsAloneWhileANodeIsSilent(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			eventually(t, 60*time.Second, "visitors without cookies are known at the other node", known)
 			one, first := w.someone(here)
-			w.written(server, first)
+			server.has(first)
 			way.hold(true)
 			two := newVisitor(t, silent.site, one.agent, false)
 			two.host = fleetHost

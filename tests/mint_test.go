@@ -118,6 +118,17 @@ func startRedisAs(t testing.TB, r *redis) *redis {
 	return r
 }
 
+// has waits until the server has what the session's page wrote behind itself.
+func (r *redis) has(s *sessionContext) {
+	r.t.Helper()
+	eventually(r.t, 20*time.Second, "what a page wrote is in Redis", func() error {
+		if n := r.do("EXISTS session_context:v:session/" + s.Session.SessionID); n != ":1" {
+			return fmt.Errorf("it isn't: %s", n)
+		}
+		return nil
+	})
+}
+
 func (r *redis) start() {
 	r.t.Helper()
 	args := []string{"--port", r.port, "--bind", "127.0.0.1", "--dir", r.dir}
