@@ -51,6 +51,7 @@ type Handler struct {
 	settings []byte // the configuration as JSON, to tell equal handlers
 	apiPath  string
 	variable string
+	runtime  string // runtimeURL, made once
 	log      *zap.Logger
 	life     *life // the campaign's, over reloads
 	ownHosts *atomic.Pointer[visitor.Hosts]
@@ -102,6 +103,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.variable == "" {
 		h.variable = sessionctx.DefaultVariable
 	}
+	h.runtime = h.runtimeURL()
 	if err := h.loadMatchers(ctx); err != nil {
 		return err
 	}

@@ -215,7 +215,7 @@ func (h *Handler) resolveLandingPage(r *http.Request, s *sessionctx.Session) (ch
 // serveLoader gives the page the one constant script that fetches the context;
 // the page stays as cacheable as it was.
 func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, original *url.URL, next caddyhttp.Handler) error {
-	query, runtime := h.loaderQuery(), h.runtimeURL()
+	query := h.loaderQuery()
 	scheme, host := visitor.Origin(r, byTrustedProxy(varsOf(r)))
 	return h.throughInjector(w, r, next, inject.Options{
 		Cacheable: true,
@@ -223,7 +223,7 @@ func (h *Handler) serveLoader(w http.ResponseWriter, r *http.Request, original *
 		Host:      host,
 		Script: func(dst []byte, nonce string) []byte {
 			// The nonce is the page's own, which its policy asks for.
-			dst = sessionctx.AppendRuntime(dst, runtime, nonce)
+			dst = sessionctx.AppendRuntime(dst, h.runtime, nonce)
 			dst = append(dst, `<script data-session-context=""`...)
 			dst = sessionctx.AppendNonce(dst, nonce)
 			dst = append(dst, ` src="`...)
@@ -261,7 +261,7 @@ func (p *pageAnswer) script(dst []byte, nonce string) []byte {
 		Token:      v.ring.SealToken(&v.visit.Session, v.now.UnixMilli()),
 		APIBaseURL: h.baseURL(&v.facts),
 		Now:        v.now,
-		Runtime:    h.runtimeURL(),
+		Runtime:    h.runtime,
 	}
 	return doc.AppendScript(dst, h.variable, nonce)
 }
