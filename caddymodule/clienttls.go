@@ -34,21 +34,21 @@ func (t ClientTLS) resolved() *ClientTLS {
 	return &t
 }
 
-func (t *ClientTLS) config() (*tls.Config, error) {
+// config also gives the authorities, as they were read.
+func (t *ClientTLS) config() (c *tls.Config, authorities []byte, err error) {
 	t = t.resolved()
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
+	c = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
 	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("tls_ca: %w", err)
+		if authorities, err = os.ReadFile(t.CA); err != nil {
+			return nil, nil, fmt.Errorf("tls_ca: %w", err)
 		}
 		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls_ca %s holds no certificate in PEM form", t.CA)
+		if !c.RootCAs.AppendCertsFromPEM(authorities) {
+			return nil, nil, fmt.Errorf("tls_ca %s holds no certificate in PEM form", t.CA)
 		}
 	}
 	if (t.Cert == "") != (t.Key == "") {
-		return nil, errors.New("tls has a certificate without a key, or a key without one: give both files")
+		return nil, nil, errors.New("tls has a certificate without a key, or a key without one: give both files")
 	}
 	if t.Cert != "" {
 		load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -59,11 +59,11 @@ func (t *ClientTLS) config() (*tls.Config, error) {
 			return &pair, nil
 		}
 		if _, err := load(nil); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		c.GetClientCertificate = load
 	}
-	return c, nil
+	return c, authorities, nil
 }
 
 // tls is what the options say of TLS; asking for it turns it on.

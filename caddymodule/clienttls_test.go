@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bytes"
 	"encoding/pem"
 	"net/http/httptest"
 	"os"
@@ -21,18 +22,21 @@ func TestClientTLSHasPlaceholders(t *testing.T) {
 	}
 	t.Setenv("TLS_DIR", dir)
 	t.Setenv("TLS_NAME", "redis.internal")
-	c, err := (&ClientTLS{CA: "{env.TLS_DIR}/ca.pem", ServerName: "{env.TLS_NAME}"}).config()
+	c, authorities, err := (&ClientTLS{CA: "{env.TLS_DIR}/ca.pem", ServerName: "{env.TLS_NAME}"}).config()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.RootCAs == nil || c.ServerName != "redis.internal" {
 		t.Errorf("trusts %v, name %q", c.RootCAs, c.ServerName)
 	}
+	if !bytes.Equal(authorities, ca) {
+		t.Errorf("the authorities are %q", authorities)
+	}
 	for what, tls := range map[string]ClientTLS{
 		filepath.Join(dir, "none.pem"): {CA: "{env.TLS_DIR}/none.pem"},
 		filepath.Join(dir, "cert.pem"): {Cert: "{env.TLS_DIR}/cert.pem", Key: "{env.TLS_DIR}/key.pem"},
 	} {
-		if _, err := tls.config(); err == nil || !strings.Contains(err.Error(), what) {
+		if _, _, err := tls.config(); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%v, want it to name %s", err, what)
 		}
 	}

@@ -86,7 +86,7 @@ func (s *KafkaSink) Provision(caddy.Context) error {
 	}
 	var err error
 	if s.TLS != nil {
-		if cfg.TLS, err = s.TLS.config(); err != nil {
+		if cfg.TLS, _, err = s.TLS.config(); err != nil {
 			return fmt.Errorf("sink kafka: %w", err)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -79,13 +78,8 @@ func (s *RedisStore) Provision(ctx caddy.Context) error {
 	authorities := []byte(nil)
 	if s.TLS != nil {
 		var err error
-		if s.options.TLS, err = s.TLS.config(); err != nil {
+		if s.options.TLS, authorities, err = s.TLS.config(); err != nil {
 			return fmt.Errorf("store redis: %w", err)
-		}
-		if s.TLS.CA != "" {
-			if authorities, err = os.ReadFile(s.TLS.resolved().CA); err != nil {
-				return fmt.Errorf("store redis: tls_ca: %w", err)
-			}
 		}
 	}
 	u, err := checkRedis(s.options)
