@@ -48,6 +48,15 @@ func TestFailover(t *testing.T) {
 			return nil
 		})
 	}
+	becomes := func(t testing.TB, r *redis, role string) {
+		t.Helper()
+		eventually(t, 60*time.Second, "the server is a "+role, func() error {
+			if said := r.info("replication"); !strings.Contains(said, "role:"+role) {
+				return fmt.Errorf("it says %q", said)
+			}
+			return nil
+		})
+	}
 	synced(two)
 	w := &storeWalk{t: t}
 	url := "redis redis://127.0.0.1:" + sentinel.port + "/0?master_set=main"
@@ -85,12 +94,7 @@ func TestFailover(t *testing.T) {
 				w.event(c, w.known)
 			}
 			derived := w.renewed(during.token())
-			eventually(t, 60*time.Second, "the replica takes over", func() error {
-				if role := replica.info("replication"); !strings.Contains(role, "role:master") {
-					return fmt.Errorf("it says %q", role)
-				}
-				return nil
-			})
+			becomes(t, replica, "master")
 			w.works("after")
 			if again := w.renewed(before.token()); again != settled {
 				t.Errorf("before %s, after %s", settled, again)
@@ -100,12 +104,7 @@ func TestFailover(t *testing.T) {
 				t.Errorf("during %s, after %s", derived, after)
 			}
 			fault.end(master)
-			eventually(t, 60*time.Second, "the former master follows", func() error {
-				if role := master.info("replication"); !strings.Contains(role, "role:slave") {
-					return fmt.Errorf("it says %q", role)
-				}
-				return nil
-			})
+			becomes(t, master, "slave")
 			w.works("after the former master is back")
 			if again := w.renewed(during.token()); again != after {
 				t.Errorf("before the former master was back %s, after %s", after, again)
