@@ -15,8 +15,8 @@ const enum Limits {
 /**
  * A clock that begins as the device's own. It is monotonic, so setting the
  * device's clock back changes nothing; what the monotonic clock missed, because
- * some systems stop it while they Limits.sleep, is taken from the wall clock. One that
- * is set forward looks like Limits.sleep: the session is renewed too early then, which
+ * some systems stop it while they sleep, is taken from the wall clock. One that
+ * is set forward looks like sleep: the session is renewed too early then, which
  * gives the same session, and the answer tells the time.
  */
 export function newClock(monotonic: () => number, wall: () => number): Clock {
