@@ -34,6 +34,15 @@ func newClient(t testing.TB, url string, change func(*Config)) *Client {
 	return c
 }
 
+// unpacked is what a request's body says.
+func unpacked(body io.Reader) ([]byte, error) {
+	z, err := gzip.NewReader(body)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(z)
+}
+
 func batch(rows int) outbox.Batch {
 	var body bytes.Buffer
 	for i := range rows {
@@ -81,11 +90,7 @@ func TestRequestIsAsTheAPIWantsIt(t *testing.T) {
 			t.Error("compressed bytes differ between tries")
 		}
 	}
-	z, err := gzip.NewReader(bytes.NewReader(bodies[0]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if plain, err := io.ReadAll(z); err != nil || !bytes.Equal(plain, b.Body) {
+	if plain, err := unpacked(bytes.NewReader(bodies[0])); err != nil || !bytes.Equal(plain, b.Body) {
 		t.Errorf("body %q, %v", plain, err)
 	}
 }
@@ -283,12 +288,7 @@ func TestOutboxThroughClient(t *testing.T) {
 	bodies := map[string]int{}
 	requests := 0
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		z, err := gzip.NewReader(r.Body)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		plain, err := io.ReadAll(z)
+		plain, err := unpacked(r.Body)
 		if err != nil {
 			t.Error(err)
 			return

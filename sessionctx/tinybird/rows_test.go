@@ -2,7 +2,6 @@ package tinybird
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -16,12 +15,7 @@ import (
 func TestWhatIsSentIsMadeOfTheBatch(t *testing.T) {
 	var sent []string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		z, err := gzip.NewReader(r.Body)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		plain, err := io.ReadAll(z)
+		plain, err := unpacked(r.Body)
 		if err != nil {
 			t.Error(err)
 		}
