@@ -6,9 +6,10 @@
 //
 // `make bench-inject` runs it with pages of 10 and 100 KB. BENCH=full measures
 // all pages, BENCH=short a few seconds. BENCH_ROUNDS and BENCH_TIME (how long a
-// round takes) override either. BENCH_PROFILE=<directory> measures nothing, but
-// writes CPU and allocation profiles of everything on under load there. How to
-// read it: docs/performance.md.
+// round takes) override either. BENCH_PROFILE=<directory> measures no
+// rounds, but writes CPU and allocation profiles under load there, and prints
+// what each part of the code takes of a page. How to read it:
+// docs/performance.md.
 package main
 
 import (

@@ -2,8 +2,12 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/firebuzz/caddy-sessionctx/tests/bench/internal/rig"
@@ -12,8 +16,16 @@ import (
 // profileTime is how long the CPU is watched.
 const profileTime = 30 * time.Second
 
-// profile writes profiles of each variant with everything on, under load, as
-// Caddy's admin API makes them.
+// profiled is where one variant's CPU time went.
+type profiled struct {
+	name string
+	cpu  float64 // µs a page, as the kernel accounts it
+	// shares of the samples, by part.
+	shares map[string]float64
+}
+
+// profile writes profiles of each Caddy that is measured under load, as its
+// admin API makes them, and prints what each part of the code takes of a page.
 func (b *bench) profile(to string, p page) error {
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
@@ -22,38 +34,172 @@ func (b *bench) profile(to string, p page) error {
 	if os.Getenv("BENCH_TIME") != "" {
 		d = b.Round
 	}
-	list, stop, err := b.start(p, func(v variant) bool { return v.kind == everything })
+	list, stop, err := b.start(p, func(v variant) bool { return v.kind != other })
 	defer stop()
 	if err != nil {
 		return err
 	}
+	began, load := time.Now(), rig.LoadAverage()
+	names := []string{"plain", "injector", "consent-asked", "new-visitor", "known-visitor"}
+	var table []profiled
 	for i, v := range list {
 		progress("%s, %s: %v", v.name, p.name, d)
-		loaded := make(chan error, 1)
+		one, err := b.profileOne(v, p, d, filepath.Join(to, names[i]))
+		if err != nil {
+			return err
+		}
+		table = append(table, one)
+	}
+	fmt.Printf("%s; %s.\n\n", p.name, rig.Machine(began, load))
+	printParts(os.Stdout, table)
+	return nil
+}
+
+// profileOne loads one variant and writes its profiles to files that begin with
+// path.
+func (b *bench) profileOne(v *running, p page, d time.Duration, path string) (one profiled, err error) {
+	one.name = v.name
+	type answer struct {
+		profile []byte
+		err     error
+	}
+	pprof := "http://" + v.server.Admin + "/debug/pprof/"
+	watched := make(chan answer, 1)
+	sample, err := v.server.Measure(func() (int, time.Duration, error) {
 		go func() {
-			_, _, err := wrk(b.dir, v, p, d+2*time.Second)
-			loaded <- err
+			profile, err := rig.Get(fmt.Sprintf("%sprofile?seconds=%d", pprof, int(d.Seconds())))
+			watched <- answer{profile, err}
 		}()
-		pprof := "http://" + v.server.Admin + "/debug/pprof/"
-		cpu, err := rig.Get(fmt.Sprintf("%sprofile?seconds=%d", pprof, int(d.Seconds())))
-		if loadErr := <-loaded; err == nil {
-			err = loadErr
-		}
-		if err != nil {
-			return err
-		}
-		allocs, err := rig.Get(pprof + "allocs")
-		if err != nil {
-			return err
-		}
-		name := []string{"consent-asked", "new-visitor", "known-visitor"}[i]
-		for kind, profile := range map[string][]byte{"cpu": cpu, "allocs": allocs} {
-			path := filepath.Join(to, name+"."+kind+".pprof")
-			if err := os.WriteFile(path, profile, 0o644); err != nil {
-				return err
+		n, took, err := wrk(b.dir, v, p, d+time.Second)
+		return n, took, err
+	})
+	if err != nil {
+		return one, err
+	}
+	cpu := <-watched
+	if cpu.err != nil {
+		return one, cpu.err
+	}
+	allocs, err := rig.Get(pprof + "allocs")
+	if err != nil {
+		return one, err
+	}
+	if err := os.WriteFile(path+".allocs.pprof", allocs, 0o644); err != nil {
+		return one, err
+	}
+	if err := os.WriteFile(path+".cpu.pprof", cpu.profile, 0o644); err != nil {
+		return one, err
+	}
+	one.cpu = sample.CPU
+	one.shares, err = sharesOf(path + ".cpu.pprof")
+	return one, err
+}
+
+const (
+	partCaddy     = "Caddy and net/http"
+	partCollector = "Go's collector"
+	partScheduler = "Go's scheduler"
+)
+
+// parts are what CPU time is accounted to, by the packages of this module. What
+// the runtime, the standard library and others do is their callers'.
+var parts = []struct{ name, prefix string }{
+	{"the page's bytes: `inject`", "sessionctx/inject."},
+	{"what the request tells: `visitor`", "sessionctx/visitor."},
+	{"the store", "sessionctx/store."},
+	{"the outbox", "sessionctx/outbox."},
+	{"the row's check: `tinybird`", "tinybird."},
+	{"ids, session, token, document, row: `sessionctx`", "sessionctx."},
+	{"the sink `file`", "caddymodule.(*FileSink)"},
+	{"variables", "caddymodule.publishFacts"},
+	{"variables", "caddymodule.(*view).publish"},
+	{"variables", "caddymodule.addPlaceholders"},
+	{"`caddymodule`, the rest", "caddymodule."},
+	{"`caddymodule`, the rest", ""}, // the benchmark's own handler
+}
+
+// partOf accounts a stack, innermost function first.
+func partOf(stack []string) string {
+	part := partScheduler
+	for _, f := range stack {
+		switch {
+		case strings.HasPrefix(f, "runtime.gc"), strings.HasPrefix(f, "runtime.bgs"), strings.HasPrefix(f, "runtime.deductSweepCredit"):
+			return partCollector
+		case strings.HasPrefix(f, "net/http."), strings.HasPrefix(f, "github.com/caddyserver/"):
+			return partCaddy
+		case strings.Contains(f, "/caddy-sessionctx/"):
+			_, f, _ = strings.Cut(f, "/caddy-sessionctx/")
+			for _, p := range parts {
+				if strings.HasPrefix(f, p.prefix) {
+					return p.name
+				}
 			}
-			fmt.Println(path)
+		case !strings.HasPrefix(f, "runtime.") && !strings.HasPrefix(f, "internal/runtime/"):
+			part = partCaddy // libraries that it brings
 		}
 	}
-	return nil
+	return part
+}
+
+// sharesOf reads where the samples of a CPU profile lie.
+func sharesOf(path string) (map[string]float64, error) {
+	out, err := exec.Command("go", "tool", "pprof", "-traces", "-unit=us", path).Output()
+	if err != nil {
+		return nil, fmt.Errorf("go tool pprof -traces %s: %w", path, err)
+	}
+	shares, sum := map[string]float64{}, 0.0
+	for _, trace := range strings.Split(string(out), "-----------+-")[1:] {
+		lines := strings.Split(trace, "\n")[1:] // the first is the separator's rest
+		// The value stands before the innermost function.
+		first := strings.Fields(lines[0])
+		if len(first) < 2 {
+			continue
+		}
+		value, err := strconv.ParseFloat(strings.TrimSuffix(first[0], "us"), 64)
+		if err != nil {
+			return nil, fmt.Errorf("go tool pprof -traces %s: %q is not a time", path, first[0])
+		}
+		stack := []string{first[1]}
+		for _, line := range lines[1:] {
+			if f := strings.Fields(line); len(f) > 0 {
+				stack = append(stack, f[0])
+			}
+		}
+		shares[partOf(stack)] += value
+		sum += value
+	}
+	if sum == 0 {
+		return nil, fmt.Errorf("go tool pprof -traces %s: no samples", path)
+	}
+	for part := range shares {
+		shares[part] /= sum
+	}
+	return shares, nil
+}
+
+// printParts writes what each part takes of a page.
+func printParts(w io.Writer, list []profiled) {
+	fmt.Fprint(w, "| µs of CPU a page |")
+	for _, v := range list {
+		fmt.Fprintf(w, " %s |", v.name)
+	}
+	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("---:|", len(list)))
+	row := func(name string, figure func(profiled) float64) {
+		fmt.Fprintf(w, "| %s |", name)
+		for _, v := range list {
+			fmt.Fprintf(w, " %.1f |", figure(v))
+		}
+		fmt.Fprintln(w)
+	}
+	told := map[string]bool{}
+	for _, p := range parts {
+		if !told[p.name] {
+			told[p.name] = true
+			row(p.name, func(v profiled) float64 { return v.cpu * v.shares[p.name] })
+		}
+	}
+	for _, part := range []string{partCollector, partScheduler, partCaddy} {
+		row(part, func(v profiled) float64 { return v.cpu * v.shares[part] })
+	}
+	row("all", func(v profiled) float64 { return v.cpu })
 }
