@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,15 +14,24 @@ import (
 	"github.com/firebuzz/caddy-sessionctx/tests/bench/internal/rig"
 )
 
-// profileTime is how long the CPU is watched.
-const profileTime = 30 * time.Second
+// profileTime is how long the CPU is watched in a round, and profileRounds how
+// many rounds there are: variants alternate, as when they are measured.
+const (
+	profileTime   = 10 * time.Second
+	profileRounds = 3
+)
 
 // profiled is where one variant's CPU time went.
 type profiled struct {
-	name string
-	cpu  float64 // µs a page, as the kernel accounts it
+	*running
+	files []string // CPU profiles, one a round
 	// shares of the samples, by part.
 	shares map[string]float64
+}
+
+// cpu is µs a page, as the kernel accounts them to the process.
+func (v profiled) cpu() float64 {
+	return rig.MedianOf(v.samples, func(s rig.Sample) float64 { return s.CPU }).Mid
 }
 
 // profile writes profiles of each Caddy that is measured under load, as its
@@ -30,69 +40,69 @@ func (b *bench) profile(to string, p page) error {
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
 	}
+	began, load := time.Now(), rig.LoadAverage()
 	d := profileTime
 	if os.Getenv("BENCH_TIME") != "" {
 		d = b.Round
 	}
-	list, stop, err := b.start(p, func(v variant) bool { return v.kind != other })
+	running, stop, err := b.start(p, func(v variant) bool { return v.kind != other })
 	defer stop()
 	if err != nil {
 		return err
 	}
-	began, load := time.Now(), rig.LoadAverage()
+	list := make([]*profiled, len(running))
+	for i, v := range running {
+		list[i] = &profiled{running: v}
+	}
 	names := []string{"plain", "injector", "consent-asked", "new-visitor", "known-visitor"}
-	var table []profiled
-	for i, v := range list {
-		progress("%s, %s: %v", v.name, p.name, d)
-		one, err := b.profileOne(v, p, d, filepath.Join(to, names[i]))
-		if err != nil {
+	for round := range profileRounds {
+		for i, v := range list {
+			progress("%s, %s: %v, round %d of %d", v.name, p.name, d, round+1, profileRounds)
+			if err := b.profileOnce(v, p, d, fmt.Sprintf("%s.%d", filepath.Join(to, names[i]), round+1)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, v := range list {
+		if v.shares, err = sharesOf(v.files); err != nil {
 			return err
 		}
-		table = append(table, one)
 	}
 	fmt.Printf("%s; %s.\n\n", p.name, rig.Machine(began, load))
-	printParts(os.Stdout, table)
+	printParts(os.Stdout, list)
 	return nil
 }
 
-// profileOne loads one variant and writes its profiles to files that begin with
-// path.
-func (b *bench) profileOne(v *running, p page, d time.Duration, path string) (one profiled, err error) {
-	one.name = v.name
-	type answer struct {
-		profile []byte
-		err     error
+// profileOnce loads one variant and writes its profiles to files that begin
+// with path.
+func (b *bench) profileOnce(v *profiled, p page, d time.Duration, path string) error {
+	if err := v.meet(p); err != nil {
+		return err
 	}
 	pprof := "http://" + v.server.Admin + "/debug/pprof/"
-	watched := make(chan answer, 1)
-	sample, err := v.server.Measure(func() (int, time.Duration, error) {
+	var cpu []byte
+	sample, err := v.server.Measure(func() (n int, took time.Duration, err error) {
+		watched := make(chan error, 1)
 		go func() {
-			profile, err := rig.Get(fmt.Sprintf("%sprofile?seconds=%d", pprof, int(d.Seconds())))
-			watched <- answer{profile, err}
+			var err error
+			cpu, err = rig.Get(fmt.Sprintf("%sprofile?seconds=%d", pprof, int(d.Seconds())))
+			watched <- err
 		}()
-		n, took, err := wrk(b.dir, v, p, d+time.Second)
-		return n, took, err
+		n, took, err = wrk(b.dir, v.running, p, d+time.Second)
+		return n, took, errors.Join(err, <-watched)
 	})
 	if err != nil {
-		return one, err
+		return err
 	}
-	cpu := <-watched
-	if cpu.err != nil {
-		return one, cpu.err
-	}
+	v.samples = append(v.samples, sample)
 	allocs, err := rig.Get(pprof + "allocs")
 	if err != nil {
-		return one, err
+		return err
 	}
-	if err := os.WriteFile(path+".allocs.pprof", allocs, 0o644); err != nil {
-		return one, err
-	}
-	if err := os.WriteFile(path+".cpu.pprof", cpu.profile, 0o644); err != nil {
-		return one, err
-	}
-	one.cpu = sample.CPU
-	one.shares, err = sharesOf(path + ".cpu.pprof")
-	return one, err
+	v.files = append(v.files, path+".cpu.pprof")
+	return errors.Join(
+		os.WriteFile(path+".cpu.pprof", cpu, 0o644),
+		os.WriteFile(path+".allocs.pprof", allocs, 0o644))
 }
 
 const (
@@ -141,11 +151,11 @@ func partOf(stack []string) string {
 	return part
 }
 
-// sharesOf reads where the samples of a CPU profile lie.
-func sharesOf(path string) (map[string]float64, error) {
-	out, err := exec.Command("go", "tool", "pprof", "-traces", "-unit=us", path).Output()
+// sharesOf reads where the samples of CPU profiles lie.
+func sharesOf(files []string) (map[string]float64, error) {
+	out, err := exec.Command("go", append([]string{"tool", "pprof", "-traces", "-unit=us"}, files...)...).Output()
 	if err != nil {
-		return nil, fmt.Errorf("go tool pprof -traces %s: %w", path, err)
+		return nil, fmt.Errorf("go tool pprof -traces %s: %w", files, err)
 	}
 	shares, sum := map[string]float64{}, 0.0
 	for _, trace := range strings.Split(string(out), "-----------+-")[1:] {
@@ -157,7 +167,7 @@ func sharesOf(path string) (map[string]float64, error) {
 		}
 		value, err := strconv.ParseFloat(strings.TrimSuffix(first[0], "us"), 64)
 		if err != nil {
-			return nil, fmt.Errorf("go tool pprof -traces %s: %q is not a time", path, first[0])
+			return nil, fmt.Errorf("go tool pprof -traces %s: %q is not a time", files, first[0])
 		}
 		stack := []string{first[1]}
 		for _, line := range lines[1:] {
@@ -169,7 +179,7 @@ func sharesOf(path string) (map[string]float64, error) {
 		sum += value
 	}
 	if sum == 0 {
-		return nil, fmt.Errorf("go tool pprof -traces %s: no samples", path)
+		return nil, fmt.Errorf("go tool pprof -traces %s: no samples", files)
 	}
 	for part := range shares {
 		shares[part] /= sum
@@ -178,13 +188,13 @@ func sharesOf(path string) (map[string]float64, error) {
 }
 
 // printParts writes what each part takes of a page.
-func printParts(w io.Writer, list []profiled) {
+func printParts(w io.Writer, list []*profiled) {
 	fmt.Fprint(w, "| µs of CPU a page |")
 	for _, v := range list {
 		fmt.Fprintf(w, " %s |", v.name)
 	}
 	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("---:|", len(list)))
-	row := func(name string, figure func(profiled) float64) {
+	row := func(name string, figure func(*profiled) float64) {
 		fmt.Fprintf(w, "| %s |", name)
 		for _, v := range list {
 			fmt.Fprintf(w, " %.1f |", figure(v))
@@ -195,11 +205,11 @@ func printParts(w io.Writer, list []profiled) {
 	for _, p := range parts {
 		if !told[p.name] {
 			told[p.name] = true
-			row(p.name, func(v profiled) float64 { return v.cpu * v.shares[p.name] })
+			row(p.name, func(v *profiled) float64 { return v.cpu() * v.shares[p.name] })
 		}
 	}
 	for _, part := range []string{partCollector, partScheduler, partCaddy} {
-		row(part, func(v profiled) float64 { return v.cpu * v.shares[part] })
+		row(part, func(v *profiled) float64 { return v.cpu() * v.shares[part] })
 	}
-	row("all", func(v profiled) float64 { return v.cpu })
+	row("all", (*profiled).cpu)
 }
