@@ -30,17 +30,17 @@ func protocol[P, R any](p *browser.Page, command cdp.Command[P, R], params P) R 
 func TestClientWakes(t *testing.T) {
 	t.Parallel()
 	s := startClient(t, "session_duration 5s")
-	over := func(p *browser.Page) {
-		t.Helper()
-		await(t, p, `Date.now() > firebuzzSession.getCurrentSession().expiresAt + 500`)
-	}
 	t.Run("a device that slept, and whose clock stood still", func(t *testing.T) {
-		p := s.open("/", `{ const now = performance.now.bind(performance); let still; performance.now = () => window.__asleep ? (still ??= now()) : (still ?? now()) }`)
+		// Awake, the clock goes on from where it stood.
+		p := s.open("/", `{ const now = performance.now.bind(performance); let still, slept = 0;
+			performance.now = () => still ?? now() - slept;
+			window.__sleep = () => { still = performance.now() };
+			window.__wake = () => { slept = now() - still; still = undefined } }`)
 		await(t, p, `window.firebuzzSession && __calls.length == 1`)
 		first := browser.Eval[string](p, sessionID)
-		browser.Eval[bool](p, `window.__asleep = true`)
-		over(p)
-		browser.Eval[bool](p, `(document.dispatchEvent(new Event("visibilitychange")), true)`)
+		browser.Eval[bool](p, `(__sleep(), true)`)
+		pass(t, p)
+		browser.Eval[bool](p, `(__wake(), document.dispatchEvent(new Event("visibilitychange")), true)`)
 		await(t, p, sessionID+` != "`+first+`"`)
 	})
 	t.Run("a page out of the browser's memory", func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestClientWakes(t *testing.T) {
 		ends := browser.Eval[float64](p, `firebuzzSession.getCurrentSession().expiresAt`)
 		p.Open(s.site + "/in/")
 		eventually(t, 60*time.Second, "the session is over", func() error {
-			if float64(time.Now().UnixMilli()) < ends {
+			if float64(time.Now().UnixMilli()) < ends+2000 { // the page's clock may be late
 				return fmt.Errorf("not yet")
 			}
 			return nil
@@ -59,7 +59,7 @@ func TestClientWakes(t *testing.T) {
 			t.Fatal("the page was not restored")
 		}
 		await(t, p, sessionID+` != "`+first+`"`)
-		await(t, p, `__calls.flatMap(c => [...c[1].matchAll(/"page-view"/g)]).length == 2`)
+		await(t, p, views+` == 2`)
 		await(t, p, fetchedOnce)
 		s.quiet(p, "session/context")
 	})
