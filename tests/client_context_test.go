@@ -212,10 +212,10 @@ func TestClientContextOfViews(t *testing.T) {
 			p := s.open("/", asksForIt)
 			s.events("page-view")
 			first := browser.Eval[string](p, sessionID)
-			push := func(to string, n int) {
+			push := func(to string, views int) {
 				t.Helper()
 				browser.Eval[bool](p, `(history.pushState({}, "", "`+to+`"), true)`)
-				await(t, p, fmt.Sprint(views, " == ", n))
+				viewed(t, p, views)
 			}
 			push("/one", 2)
 			if n := browser.Eval[int](p, fetches); n != 0 {
