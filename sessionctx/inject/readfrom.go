@@ -22,6 +22,9 @@ func (w *ResponseWriter) ReadFrom(r io.Reader) (n int64, err error) {
 			return n, err
 		}
 	}
+	if err := w.sendWaiting(); err != nil {
+		return n, err
+	}
 	var rest int64
 	if from, ok := w.inner.(io.ReaderFrom); ok {
 		rest, err = from.ReadFrom(r)

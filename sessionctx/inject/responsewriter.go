@@ -55,9 +55,10 @@ type ResponseWriter struct {
 	length  int64
 	written int64
 
-	doc  document
-	held *buffer
-	enc  encoded
+	doc     document
+	held    *buffer
+	waiting *buffer // an injected page's beginning, to go out with what follows
+	enc     encoded
 }
 
 // phase is how far the answer has come.
@@ -215,7 +216,7 @@ func (w *ResponseWriter) Write(p []byte) (int, error) {
 			return accepted(p, err)
 		}
 	}
-	if w.phase == phasePass && !w.enc.active() && !w.flush {
+	if w.phase == phasePass && w.waiting == nil && !w.enc.active() && !w.flush {
 		return w.send(p)
 	}
 	return accepted(p, w.body(p))
@@ -263,8 +264,21 @@ func (w *ResponseWriter) keep(p []byte) {
 	w.held.b = append(w.held.b, p...)
 }
 
-// sendAll writes both parts, and flushes if the upstream wanted that.
+// sendAll writes both parts, behind what waits for them, and flushes if the
+// upstream wanted that.
 func (w *ResponseWriter) sendAll(a, b []byte) error {
+	if first := w.waiting; first != nil {
+		w.waiting = nil
+		defer first.release()
+		if len(a) > joinLimit {
+			if _, err := w.send(first.b); err != nil {
+				return err
+			}
+		} else {
+			first.b = append(first.b, a...)
+			a = first.b
+		}
+	}
 	for _, p := range [...][]byte{a, b} {
 		if len(p) > 0 {
 			if _, err := w.send(p); err != nil {
@@ -278,6 +292,14 @@ func (w *ResponseWriter) sendAll(a, b []byte) error {
 		_ = http.NewResponseController(w.inner).Flush()
 	}
 	return nil
+}
+
+// sendWaiting writes what waits for company, without it.
+func (w *ResponseWriter) sendWaiting() error {
+	if w.waiting == nil {
+		return nil
+	}
+	return w.sendAll(nil, nil)
 }
 
 func (w *ResponseWriter) send(p []byte) (int, error) {
@@ -323,6 +345,9 @@ func (w *ResponseWriter) FlushError() error {
 		}
 		return err
 	}
+	if err := w.sendWaiting(); err != nil {
+		return err
+	}
 	return http.NewResponseController(w.inner).Flush()
 }
 
@@ -357,6 +382,9 @@ func (w *ResponseWriter) Close() error {
 			return fmt.Errorf("releasing page: %w", err)
 		}
 	}
+	if err := w.sendWaiting(); err != nil {
+		return fmt.Errorf("releasing page: %w", err)
+	}
 	if w.outcome == Injected {
 		dropTrailerDigests(w.Header())
 	}
@@ -364,7 +392,8 @@ func (w *ResponseWriter) Close() error {
 }
 
 // Abort ends the answer after a handler that returned an error or panicked. A
-// page still held is dropped, header and all, so that an error page may follow.
+// page still held is dropped, header and all, so that an error page may follow;
+// of one whose header is out goes out what there is.
 func (w *ResponseWriter) Abort() {
 	held := w.phase == phaseHold || w.phase == phaseSniff
 	if held {
@@ -382,6 +411,7 @@ func (w *ResponseWriter) Abort() {
 	}
 	w.enc.end()
 	w.letGo()
+	_ = w.sendWaiting() // of a page that is cut off, too, goes out what there is
 	if w.phase != phaseHeader {
 		w.phase = phasePass
 	}

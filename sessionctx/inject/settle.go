@@ -6,25 +6,45 @@ import "strconv"
 // write with the script.
 const joinLimit = 128 << 10
 
+// waitLimit is how much of a page may wait, with its script, for what follows.
+// net/http holds back 4 KiB by itself, and writes to the connection each time
+// they are full: the two pieces that a page of 10 KB comes in from a proxy take
+// three calls into the kernel one by one, and two together.
+const waitLimit = 8 << 10
+
 // settle sends header, prefix, script and rest, now that the place is known.
 func (w *ResponseWriter) settle(at place, doc, rest []byte) error {
 	defer w.letGo()
 	why := at.reason
 	if why == Pending {
 		out := takeBuffer()
-		defer out.release()
 		if why = w.inject(out, doc, at.at); why == Injected {
+			if w.mayWait(len(doc)+len(rest), len(out.b)+len(rest)) {
+				out.b = append(out.b, rest...)
+				w.waiting = out
+				return nil
+			}
+			defer out.release()
 			if len(rest) <= joinLimit {
 				out.b, rest = append(out.b, rest...), nil
 			}
 			return w.sendAll(out.b, rest)
 		}
+		out.release()
 	}
 	if w.enc.active() {
 		doc, rest = w.enc.giveUp(), nil
 	}
 	w.pass(why)
 	return w.sendAll(doc, rest)
+}
+
+// mayWait reports whether the page's beginning can go out together with what
+// follows: of a page whose length is known there is more to come, and nobody has
+// asked for a flush. got is how much of the page has come, size that with the
+// script.
+func (w *ResponseWriter) mayWait(got, size int) bool {
+	return int64(got) < w.length && size <= waitLimit && !w.flush && !w.enc.active()
 }
 
 // inject puts doc with the script into out and sends the header, or says why it
