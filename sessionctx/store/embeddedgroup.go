@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"hash/maphash"
@@ -35,10 +36,9 @@ type groups struct {
 }
 
 type groupShard struct {
-	mu     sync.Mutex
-	closed bool
-	// members are encoded: two words a group for the collector to walk.
-	members map[string]string
+	mu      sync.Mutex
+	closed  bool
+	members groupTable
 }
 
 const (
@@ -62,50 +62,53 @@ var groupsBucket = []byte("groups")
 
 func newGroups() *groups { return &groups{seed: maphash.MakeSeed()} }
 
-func (g *groups) shard(key string) *groupShard {
-	return &g.shards[maphash.String(g.seed, key)%groupShards]
+// shard is where a group is, and the hash it has there.
+func (g *groups) shard(key string) (*groupShard, uint64) {
+	h := maphash.String(g.seed, key)
+	return &g.shards[h%groupShards], h
 }
 
-func groupSize(key, encoded string) int64 { return int64(len(key) + len(encoded) + groupOverhead) }
+func groupSize(key int, encoded []byte) int64 { return int64(key + len(encoded) + groupOverhead) }
 
 // join adds a member. False: there is no room, or the store is closed.
 func (g *groups) join(key string, m Member, limit int64) bool {
-	s := g.shard(key)
+	s, h := g.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
 	}
-	old, known := s.members[key]
-	members := []Member{m}
-	if known {
-		older, _ := decodeMembers([]byte(old)) // it was encoded here
-		members = mergeMembers(older, members)
+	old, clash := s.members.get(h, key)
+	if clash {
+		return false
 	}
 	var buf [512]byte
-	encoded := string(appendMembers(buf[:0], members))
-	grown := groupSize(key, encoded)
-	if known {
+	encoded := buf[:0]
+	grown := int64(0)
+	if len(old) > 0 {
+		older, _ := decodeMembers(old) // it was encoded here
+		encoded = appendMembers(encoded, mergeMembers(older, []Member{m}))
 		grown = int64(len(encoded) - len(old))
+	} else {
+		encoded = appendMember(encoded, &m)
+		grown = groupSize(len(key), encoded)
 	}
-	if g.bytes.Add(grown) > limit {
+	if g.bytes.Add(grown) > limit || !s.members.fits(key, encoded) {
 		g.bytes.Add(-grown)
 		return false
 	}
-	if s.members == nil {
-		s.members = map[string]string{}
-	}
-	s.members[key] = encoded
+	s.members.set(h, key, encoded)
 	return true
 }
 
 // of are the members of a group. False: the store is closed.
 func (g *groups) of(key string) ([]Member, bool) {
-	s := g.shard(key)
+	s, h := g.shard(key)
 	s.mu.Lock()
-	encoded, closed := s.members[key], s.closed
+	encoded, _ := s.members.get(h, key)
+	encoded, closed := bytes.Clone(encoded), s.closed
 	s.mu.Unlock()
-	members, _ := decodeMembers([]byte(encoded))
+	members, _ := decodeMembers(encoded)
 	return members, !closed
 }
 
@@ -118,14 +121,13 @@ func (g *groups) sweep(now int64, u *unsure) {
 		s := &g.shards[g.swept%groupShards]
 		g.swept++
 		s.mu.Lock()
-		maps.DeleteFunc(s.members, func(key, encoded string) bool {
-			members, _ := decodeMembers([]byte(encoded))
-			last := lastExpiry(members)
+		s.members.deleteFunc(func(key, encoded []byte) bool {
+			last := lastExpiry(encoded)
 			if now < last && last <= latest {
 				return false
 			}
 			u.extend(min(last, latest))
-			g.bytes.Add(-groupSize(key, encoded))
+			g.bytes.Add(-groupSize(len(key), encoded))
 			return true
 		})
 		s.mu.Unlock()
@@ -139,8 +141,8 @@ func (g *groups) close() map[string]string {
 		s := &g.shards[i]
 		s.mu.Lock()
 		s.closed = true
-		maps.Copy(all, s.members)
-		s.members = nil
+		s.members.each(func(key, encoded []byte) { all[string(key)] = string(encoded) })
+		s.members = groupTable{}
 		s.mu.Unlock()
 	}
 	return all
@@ -283,8 +285,7 @@ func (e *Embedded) writeGroups(all map[string]string) error {
 		b.FillPercent = fillPercent
 		for _, key := range slices.Sorted(maps.Keys(all)) {
 			encoded := []byte(all[key])
-			members, _ := decodeMembers(encoded)
-			expiry := lastExpiry(members)
+			expiry := lastExpiry(encoded)
 			if expiry <= now {
 				e.unsure.extend(expiry)
 				continue

@@ -64,53 +64,64 @@ func soleOf(now int64, groups ...[]Member) (Member, error) {
 	return Member{sole.Name, append([]byte{}, sole.Value...), sole.expiry}, nil
 }
 
-// lastExpiry is when the last member ends.
-func lastExpiry(members []Member) int64 {
-	last := int64(0)
-	for _, m := range members {
-		last = max(last, m.expiry)
-	}
-	return last
-}
-
-// appendMembers is how a group is encoded: for each member its name and value
-// with their lengths before them, and between these its expiry (8 bytes).
+// appendMembers is how a group is encoded.
 func appendMembers(dst []byte, members []Member) []byte {
-	for _, m := range members {
-		dst = binary.AppendUvarint(dst, uint64(len(m.Name)))
-		dst = append(dst, m.Name...)
-		dst = binary.BigEndian.AppendUint64(dst, uint64(m.expiry))
-		dst = binary.AppendUvarint(dst, uint64(len(m.Value)))
-		dst = append(dst, m.Value...)
+	for i := range members {
+		dst = appendMember(dst, &members[i])
 	}
 	return dst
 }
 
-func decodeMembers(b []byte) ([]Member, error) {
-	var out []Member
-	text := func() ([]byte, bool) {
-		n, width := binary.Uvarint(b)
-		if width <= 0 || n > uint64(len(b)-width) {
-			return nil, false
-		}
-		t := b[width : width+int(n)]
-		b = b[width+int(n):]
-		return t, true
+// appendMember encodes one of a group: its name and value with their lengths
+// before them, and between these its expiry (8 bytes).
+func appendMember(dst []byte, m *Member) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(m.Name)))
+	dst = append(dst, m.Name...)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(m.expiry))
+	dst = binary.AppendUvarint(dst, uint64(len(m.Value)))
+	return append(dst, m.Value...)
+}
+
+// cutMember is appendMember's inverse: it takes one off the front of b.
+func cutMember(b []byte) (name, value []byte, expiry int64, rest []byte, ok bool) {
+	if name, b, ok = cutText(b); !ok || len(b) < 8 {
+		return nil, nil, 0, nil, false
 	}
+	expiry = int64(binary.BigEndian.Uint64(b))
+	value, rest, ok = cutText(b[8:])
+	return name, value, expiry, rest, ok
+}
+
+func cutText(b []byte) (text, rest []byte, ok bool) {
+	n, width := binary.Uvarint(b)
+	if width <= 0 || n > uint64(len(b)-width) {
+		return nil, nil, false
+	}
+	end := width + int(n)
+	return b[width:end], b[end:], true
+}
+
+// decodeMembers is appendMembers' inverse. Values are parts of b.
+func decodeMembers(b []byte) (out []Member, err error) {
 	for len(b) > 0 {
-		name, ok := text()
-		if !ok || len(b) < 8 {
-			return nil, errDamaged
-		}
-		expiry := int64(binary.BigEndian.Uint64(b))
-		b = b[8:]
-		value, ok := text()
+		name, value, expiry, rest, ok := cutMember(b)
 		if !ok {
 			return nil, errDamaged
 		}
-		out = append(out, Member{string(name), value, expiry})
+		out, b = append(out, Member{string(name), value, expiry}), rest
 	}
 	return out, nil
+}
+
+// lastExpiry is when the last of the encoded members ends.
+func lastExpiry(encoded []byte) (last int64) {
+	for ok := true; ok && len(encoded) > 0; {
+		var expiry int64
+		if _, _, expiry, encoded, ok = cutMember(encoded); ok {
+			last = max(last, expiry)
+		}
+	}
+	return last
 }
 
 func checkMember(key, member string, value []byte, ttl time.Duration) error {

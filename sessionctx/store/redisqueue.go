@@ -136,7 +136,7 @@ func (q *queue) join(name string, m Member) bool {
 	}
 	e := q.slot(name)
 	q.bytes = bytes
-	e.members, e.record, e.expiry, e.since = members, record, time.UnixMilli(lastExpiry(members)), since
+	e.members, e.record, e.expiry, e.since = members, record, time.UnixMilli(lastExpiry(record)), since
 	signal(q.wake)
 	return true
 }
