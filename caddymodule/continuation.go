@@ -21,14 +21,19 @@ const visitorPrefix = "visitor/"
 
 // trail is how a visitor without cookies is found again.
 type trail struct {
-	key  sessionctx.VisitorKey
-	page sessionctx.PageID
+	key   sessionctx.VisitorKey
+	group string // the key's in the store
+	page  sessionctx.PageID
 	// member is the name of the visitor's session under the key; empty for the
 	// session's own.
 	member string
 	// nameless is a session that counts as one of the key, but that nobody
 	// finds by it.
 	nameless bool
+}
+
+func newTrail(key sessionctx.VisitorKey) *trail {
+	return &trail{key: key, group: visitorPrefix + key.Index()}
 }
 
 // longestSession is the longest session_duration of all campaigns that this
@@ -93,25 +98,47 @@ func (h *Handler) trail(ctx context.Context, in *sessionctx.Input, target *url.U
 		path += "?" + target.RawQuery
 	}
 	arrival := sessionctx.NewArrival(f, path, referer, cacheControl)
-	t := &trail{key: key, page: arrival.Page}
+	t := newTrail(key)
+	t.page = arrival.Page
 	in.Visitor = &t.key
 	// Where nothing is injected no page is written down either; what this node
 	// has not shown to the visitor it need not look for to show it again.
 	if h.Inject == "off" || !arrival.MayContinue(&in.Carried) {
 		return t
 	}
-	met := visitorsMet.living(&t.key, in.Now.UnixMilli())
+	e := h.app.engine()
+	defer e.release()
+	met := t.met(e, in.Now)
 	if met == 0 && arrival.MayOnlyReload() {
 		return t
 	}
 	why := sessionctx.ContinuedSeveral
 	if met < 2 {
-		e := h.app.engine()
-		defer e.release()
 		why = t.find(ctx, h.app, e, in, &arrival)
 	}
 	h.app.metrics.continued.WithLabelValues(string(why)).Inc()
 	return t
+}
+
+// groupMemory is a store that has the groups in memory.
+type groupMemory interface {
+	// Living is how many members of the key's group are living; 2 stands for
+	// more.
+	Living(key string) int
+}
+
+// met is how many sessions of the key still count, as far as this node knows;
+// 2 stands for more. It waits for nothing.
+func (t *trail) met(e engine, now time.Time) int {
+	select {
+	case <-e.store.ready:
+	default:
+		return 0
+	}
+	if m, ok := e.store.value.(groupMemory); ok {
+		return m.Living(t.group)
+	}
+	return visitorsMet.living(&t.key, now.UnixMilli())
 }
 
 // Outcomes beside those of sessionctx.
@@ -124,7 +151,7 @@ const (
 func (t *trail) find(ctx context.Context, a *App, e engine, in *sessionctx.Input, arrival *sessionctx.Arrival) sessionctx.Continuation {
 	ctx, cancel := context.WithTimeout(ctx, continuePatience)
 	defer cancel()
-	shown, member, err := a.shown(ctx, e, in.Ring, in.Campaign, in.Facts, t.key, in.Now)
+	shown, member, err := a.shown(ctx, e, in.Ring, in.Campaign, in.Facts, t, in.Now)
 	switch {
 	case err == nil:
 	case errors.Is(err, store.ErrNotFound):
@@ -160,7 +187,7 @@ func (t *trail) find(ctx context.Context, a *App, e engine, in *sessionctx.Input
 // shown is the only session that the visitor's keys of today and yesterday
 // have, and its name under them. A nil one without an error is one that is
 // there, but not for going on with. Nobody waits for a store to open.
-func (a *App) shown(ctx context.Context, e engine, ring *sessionctx.Ring, c *sessionctx.Campaign, f *sessionctx.Facts, today sessionctx.VisitorKey, now time.Time) (*sessionctx.Shown, string, error) {
+func (a *App) shown(ctx context.Context, e engine, ring *sessionctx.Ring, c *sessionctx.Campaign, f *sessionctx.Facts, today *trail, now time.Time) (*sessionctx.Shown, string, error) {
 	if now.UnixMilli() < a.blind.Load() {
 		return nil, "", store.ErrUnavailable
 	}
@@ -169,8 +196,8 @@ func (a *App) shown(ctx context.Context, e engine, ring *sessionctx.Ring, c *ses
 	default:
 		return nil, "", store.ErrUnavailable
 	}
-	keys := []sessionctx.VisitorKey{today}
-	names := []string{visitorPrefix + today.Index()}
+	keys := []sessionctx.VisitorKey{today.key}
+	names := []string{today.group}
 	// Of yesterday, what counts still counts for a while after midnight.
 	midnight := now.Truncate(24 * time.Hour) // UTC
 	if now.Sub(midnight) <= longestCounts() {
@@ -207,16 +234,18 @@ func (a *App) keepTrail(e engine, ring *sessionctx.Ring, c *sessionctx.Campaign,
 	if member == "" {
 		member = s.OriginalID
 	}
-	visitorsMet.add(&t.key, member, now.Add(ttl).UnixMilli())
+	if _, ok := e.store.value.(groupMemory); !ok {
+		visitorsMet.add(&t.key, member, now.Add(ttl).UnixMilli())
+	}
 	var sealed []byte
 	if !t.nameless {
 		sealed = ring.SealShown(&t.key, &sessionctx.Shown{Page: t.page, SessionID: s.ID, OriginalID: s.OriginalID}, now.UnixMilli())
 	}
-	e.store.value.Join(visitorPrefix+t.key.Index(), member, sealed, ttl)
+	e.store.value.Join(t.group, member, sealed, ttl)
 }
 
 // visitorsMet are the visitors whose pages this process has served of late, over
-// reloads too.
+// reloads too, where the store can't say at once.
 var visitorsMet = newMet()
 
 // met remembers, for each visitor key, the two sessions that count longest of
@@ -287,7 +316,7 @@ func (v *view) keep(e engine) {
 	case !v.facts.Purpose.Speculative():
 		a.keepTrail(e, v.ring, c, v.trail, s, v.now)
 	case v.visit.New && v.facts.Purpose != sessionctx.PurposeRetried:
-		a.keepTrail(e, v.ring, c, &trail{key: v.trail.key, nameless: true}, s, v.now)
+		a.keepTrail(e, v.ring, c, &trail{key: v.trail.key, group: v.trail.group, nameless: true}, s, v.now)
 	}
 }
 

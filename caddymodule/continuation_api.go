@@ -64,15 +64,16 @@ func (c *call) followTrail(renewed bool) {
 	}
 	// Under the line's own name there may be the session of somebody who came
 	// when this one had ended: it counts all the same.
-	t := trail{key: key, member: c.session.ID, nameless: c.proof == proofIDs}
-	shown, member, err := c.app.shown(ctx, c.engine, c.ring, h.campaign, &c.facts, key, c.now)
+	t := newTrail(key)
+	t.member, t.nameless = c.session.ID, c.proof == proofIDs
+	shown, member, err := c.app.shown(ctx, c.engine, c.ring, h.campaign, &c.facts, t, c.now)
 	if err == nil && shown != nil && shown.OriginalID == c.session.OriginalID {
 		t.member, t.page, t.nameless = member, shown.Page, false
 	}
 	if page, ok := sessionctx.Referring(&c.facts, c.r.Header.Get("Referer")); ok && c.proof != proofIDs {
 		t.page = page
 	}
-	c.app.keepTrail(c.engine, c.ring, h.campaign, &t, &c.session, c.now)
+	c.app.keepTrail(c.engine, c.ring, h.campaign, t, &c.session, c.now)
 }
 
 // visitorSession is the one living session that the visitor key of this call
@@ -96,7 +97,7 @@ func (c *call) visitorSession(ctx context.Context) (*sessionctx.Session, bool) {
 	if !ok {
 		return nil, false
 	}
-	shown, _, err := c.app.shown(ctx, c.engine, c.ring, h.campaign, &c.facts, key, c.now)
+	shown, _, err := c.app.shown(ctx, c.engine, c.ring, h.campaign, &c.facts, newTrail(key), c.now)
 	if err != nil || shown == nil {
 		return nil, false
 	}

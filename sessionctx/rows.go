@@ -79,7 +79,9 @@ func rowID(parts ...string) string {
 		b = append(b, p...)
 	}
 	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:16])
+	var text [32]byte
+	hex.Encode(text[:], sum[:16])
+	return string(text[:])
 }
 
 // AppendSessionRow appends the session_v1 row, a line of JSON. Its id and

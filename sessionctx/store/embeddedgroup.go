@@ -112,6 +112,21 @@ func (g *groups) of(key string) ([]Member, bool) {
 	return members, !closed
 }
 
+// living is how many members of a group live at now.
+func (g *groups) living(key string, now int64) (n int) {
+	s, h := g.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	encoded, _ := s.members.get(h, key)
+	for ok := true; ok && len(encoded) > 0; {
+		var expiry int64
+		if _, _, expiry, encoded, ok = cutMember(encoded); ok && expiry > now {
+			n++
+		}
+	}
+	return n
+}
+
 // sweep forgets groups whose last member has ended, a few shards at a time, and
 // those that a clock that ran ahead would keep for ever. Should the clock be set
 // back, u knows of them. The committer calls it.
@@ -217,6 +232,11 @@ func (e *Embedded) Sole(ctx context.Context, keys ...string) (Member, error) {
 	}
 	return soleOf(now, members...)
 }
+
+// Living is how many members of the key's group are living, as far as is known:
+// those that Sole would find, without what makes it unsure. It looks into memory
+// only.
+func (e *Embedded) Living(key string) int { return e.groups.living(key, e.now()) }
 
 // takeGroups moves the groups from the file into memory. Where its last user
 // did not close it, what that one had is lost. A file that takes the place of a

@@ -241,3 +241,32 @@ func TestEmbeddedDamagedHorizon(t *testing.T) {
 	c.pass(time.Second + horizonStep)
 	expectSole(t, crashed, "none", "k")
 }
+
+// Living counts what Sole would look at, whether or not Sole can be sure.
+func TestEmbeddedLiving(t *testing.T) {
+	c := newClock()
+	s := openAt(t, filepath.Join(t.TempDir(), "store.db"), Options{Now: c.now})
+	expect := func(key string, want int) {
+		t.Helper()
+		if n := s.Living(key); n != want {
+			t.Errorf("%d living in %s, want %d", n, key, want)
+		}
+	}
+	expect("k", 0)
+	s.Join("k", "a", []byte("v"), time.Minute)
+	expect("k", 1)
+	s.Join("k", "a", []byte("longer"), 2*time.Minute)
+	expect("k", 1)
+	s.Join("k", "b", nil, time.Minute)
+	s.Join("k", "c", nil, time.Minute)
+	expect("k", 2)
+	expect("l", 0)
+	s.Lack(time.Hour)
+	expect("k", 2)
+	c.pass(time.Minute)
+	expect("k", 1)
+	c.pass(time.Minute)
+	expect("k", 0)
+	must(t, s.Close())
+	expect("k", 0)
+}
