@@ -38,12 +38,13 @@ func appendRecord(dst []byte, name string, value []byte, expiry int64, s Sealer)
 		body = s.Seal(name, value)
 	}
 	start := len(dst)
-	dst = slices.Grow(dst, recordHeader+len(body))
+	dst = slices.Grow(dst, recordHeader+len(body)+len(name))
 	dst = append(dst, recordVersion, 0, 0, 0, 0)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(expiry))
 	dst = append(dst, body...)
-	record := dst[start:]
-	binary.BigEndian.PutUint32(record[1:], checksum(name, record))
+	// The checksum goes on over the name, which stands behind for that long.
+	sum := crc32.Checksum(append(dst, name...)[start+5:], castagnoli)
+	binary.BigEndian.PutUint32(dst[start+1:], sum)
 	return dst
 }
 
