@@ -10,7 +10,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
-	"github.com/firebuzz/caddy-sessionctx/sessionctx/inject"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
 )
@@ -149,10 +148,6 @@ type lastFailure struct {
 func (l *lastFailure) Inc() {
 	l.Counter.Inc()
 	l.at.Store(wallClock().UnixMilli())
-}
-
-func (m *metrics) page(campaign string, outcome inject.Reason) {
-	m.pages.WithLabelValues(campaign, string(outcome)).Inc()
 }
 
 func (m *metrics) verified(v visitor.Verification) {

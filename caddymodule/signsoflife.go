@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
@@ -43,6 +44,7 @@ const (
 type life struct {
 	mu    sync.Mutex
 	pages map[inject.Reason]int64 // by what became of them
+	shown map[inject.Reason]prometheus.Counter // the metric, once there is such a page
 	// counted are pages of which signs of life are expected.
 	counted int64
 	signs   int64
@@ -64,7 +66,7 @@ func lifeOf(ref sessionctx.CampaignRef) *life {
 	defer livesMu.Unlock()
 	l := lives[ref]
 	if l == nil {
-		l = &life{pages: map[inject.Reason]int64{}}
+		l = &life{pages: map[inject.Reason]int64{}, shown: map[inject.Reason]prometheus.Counter{}}
 		lives[ref] = l
 	}
 	return l
@@ -128,10 +130,16 @@ func (l *life) figures(now time.Time) lifeFigures {
 
 // served counts a page by what became of it.
 func (h *Handler) served(why inject.Reason) {
-	h.app.metrics.page(h.campaign.ID, why)
-	h.life.mu.Lock()
-	defer h.life.mu.Unlock()
-	h.life.pages[why]++
+	l := h.life
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pages[why]++
+	count, ok := l.shown[why]
+	if !ok {
+		count = h.app.metrics.pages.WithLabelValues(h.campaign.ID, string(why))
+		l.shown[why] = count
+	}
+	count.Inc()
 }
 
 // noSignOfLifeRemedy is what to do about pages whose script is not heard of.
