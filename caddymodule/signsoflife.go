@@ -43,7 +43,7 @@ const (
 // life is what is counted about a campaign since the process began.
 type life struct {
 	mu    sync.Mutex
-	pages map[inject.Reason]int64 // by what became of them
+	pages map[inject.Reason]int64              // by what became of them
 	shown map[inject.Reason]prometheus.Counter // the metric, once there is such a page
 	// counted are pages of which signs of life are expected.
 	counted int64
