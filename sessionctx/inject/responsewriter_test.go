@@ -3,6 +3,7 @@ package inject
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -118,6 +119,100 @@ func TestOneWriteCarriesPrefixScriptAndRest(t *testing.T) {
 	got = page(t, "text/html; charset=utf-8", "<!doctype ", "html><ht", "ml><head", "><meta>"+strings.Repeat("y", 1000), "z")
 	if len(got.writes) != 2 || !strings.HasPrefix(string(got.writes[0]), "<!doctype html><html><head>"+testScript+"<meta>y") {
 		t.Errorf("%q", got.writes)
+	}
+}
+
+// TestBeginningWaitsForCompany: of a page whose length is known the beginning
+// goes out in one write with what follows; nobody else waits for anything.
+func TestBeginningWaitsForCompany(t *testing.T) {
+	const head = "<!doctype html><html><head><title>x"
+	begin, rest := head+strings.Repeat("a", 3000), strings.Repeat("b", 6000)
+	injected := func(s string) string { return strings.Replace(s, "<head>", "<head>"+testScript, 1) }
+	for name, test := range map[string]struct {
+		length int // 0: unknown
+		chunks []string
+		want   []string // writes
+	}{
+		"two parts":            {9000 + len(head), []string{begin, rest}, []string{begin + rest}},
+		"three parts":          {9001 + len(head), []string{begin, rest, "c"}, []string{begin + rest, "c"}},
+		"a whole page":         {len(begin), []string{begin}, []string{begin}},
+		"length unknown":       {0, []string{begin, rest}, []string{begin, rest}},
+		"a large part":         {9000 + waitLimit, []string{begin + strings.Repeat("c", waitLimit), "d"}, []string{begin + strings.Repeat("c", waitLimit), "d"}},
+		"a very large second":  {len(begin) + joinLimit + 1, []string{begin, strings.Repeat("b", joinLimit+1)}, []string{begin, strings.Repeat("b", joinLimit+1)}},
+		"less than its length": {20_000, []string{begin}, []string{begin}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := htmlHeader.Clone()
+			if test.length > 0 {
+				h.Set("Content-Length", strconv.Itoa(test.length))
+			}
+			got := exchange{header: h, chunks: test.chunks}.run(t)
+			if len(got.writes) != len(test.want) {
+				t.Fatalf("%d writes, want %d", len(got.writes), len(test.want))
+			}
+			for i, w := range got.writes {
+				if string(w) != injected(test.want[i]) {
+					t.Errorf("write %d has %d bytes, want %d", i, len(w), len(injected(test.want[i])))
+				}
+			}
+		})
+	}
+
+	known := htmlHeader.Clone()
+	known.Set("Content-Length", "99999")
+	for name, end := range map[string]func(w *ResponseWriter, a *answer){
+		"a flush":     func(w *ResponseWriter, a *answer) { _ = http.NewResponseController(w).Flush() },
+		"an abort":    func(w *ResponseWriter, a *answer) { w.Abort() },
+		"an end":      func(w *ResponseWriter, a *answer) { _ = w.Close() },
+		"a file":      func(w *ResponseWriter, a *answer) { _, _ = w.ReadFrom(strings.NewReader("")) },
+		"two flushes": func(w *ResponseWriter, a *answer) { _, _ = w.FlushError(), w.FlushError() },
+	} {
+		t.Run(name+" waits for nothing", func(t *testing.T) {
+			a := &answer{ResponseRecorder: httptest.NewRecorder()}
+			w := NewResponseWriter(a, mustRequest(), Options{Script: appendTestScript})
+			maps.Copy(w.Header(), known)
+			_, _ = io.WriteString(w, begin)
+			if !slices.Equal(a.status, []int{200}) || len(a.writes) != 0 || w.Outcome() != Injected {
+				t.Errorf("before: %v, %d writes, %s", a.status, len(a.writes), w.Outcome())
+			}
+			end(w, a)
+			if len(a.writes) != 1 || a.body() != injected(begin) || w.Written() != int64(len(injected(begin))) {
+				t.Errorf("%d writes, %d bytes, %d counted", len(a.writes), len(a.body()), w.Written())
+			}
+			if want := map[string]int{"a flush": 1, "two flushes": 2}[name]; a.flushes != want {
+				t.Errorf("%d flushes, want %d", a.flushes, want)
+			}
+			w.Abort()
+			if len(a.writes) != 1 {
+				t.Error("it went out twice")
+			}
+		})
+	}
+
+	// Whoever flushed before gets what there is at once, flushed.
+	a := &answer{ResponseRecorder: httptest.NewRecorder()}
+	w := NewResponseWriter(a, mustRequest(), Options{Script: appendTestScript})
+	maps.Copy(w.Header(), known)
+	_, _ = io.WriteString(w, "<!doctype")
+	_ = w.FlushError()
+	_, _ = io.WriteString(w, begin[len("<!doctype"):])
+	if a.body() != injected(begin) || a.flushes != 1 {
+		t.Errorf("after a flush: %d bytes, %d flushes", len(a.body()), a.flushes)
+	}
+
+	// The error of what waited comes with the next write.
+	broken := errors.New("gone")
+	w = NewResponseWriter(brokenWriter{known.Clone(), broken}, mustRequest(), Options{Script: appendTestScript})
+	if n, err := io.WriteString(w, begin); n != len(begin) || err != nil {
+		t.Errorf("waiting: %d, %v", n, err)
+	}
+	if n, err := io.WriteString(w, rest); n != 0 || err != broken {
+		t.Errorf("together: %d, %v", n, err)
+	}
+	w = NewResponseWriter(brokenWriter{known.Clone(), broken}, mustRequest(), Options{Script: appendTestScript})
+	_, _ = io.WriteString(w, begin)
+	if err := w.Close(); !errors.Is(err, broken) {
+		t.Errorf("Close: %v", err)
 	}
 }
 
