@@ -174,6 +174,37 @@ func TestStall(t *testing.T) {
 	}
 }
 
+// TestStallOfKnownLength: of a page whose length is known only its beginning
+// waits for company, and no longer than until some comes.
+func TestStallOfKnownLength(t *testing.T) {
+	t.Parallel()
+	next := make(steps)
+	before := "<html><head><title>x</title></head><body>before the stall" + strings.Repeat(" and a bit more", 1000)
+	const after = " and after it</body></html>"
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Length", fmt.Sprint(len(before)+len(after)))
+		io.WriteString(w, before)
+		flush(w)
+		if next.wait(r) {
+			io.WriteString(w, after)
+		}
+	}))
+	t.Cleanup(upstream.Close)
+	w := startTwins(t, "", "MODULE\nreverse_proxy "+address(upstream.URL), nil)
+	res, err := plainClient(t).Do(ask{path: "/"}.request(t, w.with))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	got := until(t, res.Body, "before the stall and a bit more")
+	next.step(t)
+	rest, err := io.ReadAll(res.Body)
+	if err != nil || withoutScript(t, got+string(rest)) != before+after {
+		t.Errorf("%d bytes and %d, %v", len(got), len(rest), err)
+	}
+}
+
 // TestEarlyFlush: an application server that sends hints, then its header, then
 // a body byte by byte, each flushed, has its page injected and loses no flush.
 func TestEarlyFlush(t *testing.T) {
