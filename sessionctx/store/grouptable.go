@@ -46,7 +46,7 @@ func (t *groupTable) get(hash uint64, key string) (members []byte, clash bool) {
 
 // fits reports whether there is room for a group.
 func (t *groupTable) fits(key string, members []byte) bool {
-	return len(t.b)+groupHead+len(key)+len(members) <= math.MaxUint32
+	return uint64(len(t.b))+groupHead+uint64(len(key))+uint64(len(members)) <= math.MaxUint32
 }
 
 // set puts members in the place of those of the key, which must not clash and
