@@ -277,6 +277,10 @@ func (a *App) Start() error {
 	}
 	// Rows from before the restart are delivered without waiting for a
 	// visitor, and this config's sink takes over from the last one's.
+	if useStore(a.storeKey) {
+		// Whose sessions the former store knows of, this one doesn't.
+		a.blind.raise(wallClock().Add(longestCounts()).UnixMilli())
+	}
 	h := &heldEngine{engine: a.newEngine()}
 	h.users.Store(1)
 	h.outbox.configure(a)
@@ -303,6 +307,7 @@ func (a *App) Cleanup() error {
 	if h := a.held.Load(); h != nil {
 		h.outbox.unconfigure(a)
 		engine{held: h}.release()
+		leaveStore()
 	}
 	if caddy.Exiting() {
 		closing.Wait()

@@ -56,6 +56,31 @@ func (h *highest) raise(n int64) {
 // 0 before there is a campaign.
 func longestCounts() time.Duration { return 2 * time.Duration(longestSession.Load()) }
 
+// lastStore is the key of the store that the process used last, and how many
+// configs use one.
+var lastStore struct {
+	sync.Mutex
+	key   string
+	users int
+}
+
+// useStore begins to use a store, and reports whether it takes the place of
+// another.
+func useStore(key string) (instead bool) {
+	lastStore.Lock()
+	defer lastStore.Unlock()
+	instead = lastStore.users > 0 && key != lastStore.key
+	lastStore.key = key
+	lastStore.users++
+	return instead
+}
+
+func leaveStore() {
+	lastStore.Lock()
+	defer lastStore.Unlock()
+	lastStore.users--
+}
+
 // visitorKey is today's key of a visitor for whom one may be computed.
 func (a *App) visitorKey(ctx context.Context, c *sessionctx.Campaign, f *sessionctx.Facts, now time.Time) (sessionctx.VisitorKey, bool) {
 	key, ok := a.dayKeys.current(ctx, ringPatience).VisitorKey(now.UnixMilli(), c.WorkspaceID, f)

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -127,5 +128,35 @@ func TestWhoComesIntoTheNetworkIsCounted(t *testing.T) {
 	came.post("events/session/init", map[string]any{"token": theirs.Session.Token}, came.from("/")...).ok(t)
 	if next := came.visit("/?next", came.from("/")...); next.Session.SessionID == first.Session.SessionID || next.UserID == first.UserID {
 		t.Error("a link leads to the session of somebody who was there before")
+	}
+}
+
+// TestNobodyIsAloneAfterTheStoreWasChanged: a reload may name another store,
+// which knows nothing of those who sit before their pages.
+func TestNobodyIsAloneAfterTheStoreWasChanged(t *testing.T) {
+	t.Parallel()
+	config := func(store string) string {
+		return globals("\t\tstore embedded DIR/"+store+"/store.db") + strings.Replace(askingEachSite, "OPTIONS", "", 1)
+	}
+	c := newCaddy(t)
+	for _, name := range []string{"index.html", "a.html", "b.html"} {
+		writePage(t, c, name, plainPage)
+	}
+	c.write(config("one"))
+	c.start()
+	waitContext(t, c)
+	one, other := newVisitor(t, c.site, desktop, false), newVisitor(t, c.site, desktop, false)
+	first := one.visit("/")
+	if s := one.visit("/a.html", one.from("/")...); s.Session.SessionID != first.Session.SessionID {
+		t.Fatal("no link is gone on with: the test tests nothing")
+	}
+	c.reload(config("one")) // the same one: nothing is forgotten
+	if s := one.visit("/a.html", one.from("/a.html")...); s.Session.SessionID != first.Session.SessionID {
+		t.Error("a reload with the same store forgets who is there")
+	}
+	c.reload(config("two"))
+	theirs := other.visit("/a.html")
+	if s := one.visit("/b.html", one.from("/a.html")...); s.Session.SessionID == theirs.Session.SessionID || s.UserID == theirs.UserID {
+		t.Error("a visitor goes on with the session of another, who came after the store was changed")
 	}
 }

@@ -58,6 +58,7 @@ type ResponseWriter struct {
 	doc     document
 	held    *buffer
 	waiting *buffer // an injected page's beginning, to go out with what follows
+	left    int64   // how much is to follow then
 	enc     encoded
 }
 
@@ -270,7 +271,8 @@ func (w *ResponseWriter) sendAll(a, b []byte) error {
 	if first := w.waiting; first != nil {
 		w.waiting = nil
 		defer first.release()
-		if len(a) > joinLimit {
+		// What is more than the length is refused, and all of that write with it.
+		if len(a) > joinLimit || int64(len(a)) > w.left {
 			if _, err := w.send(first.b); err != nil {
 				return err
 			}

@@ -253,6 +253,32 @@ func TestServerIncompleteAnswers(t *testing.T) {
 	}
 }
 
+// A write that goes beyond the length that was declared is refused whole: it
+// takes nothing with it of what came before.
+func TestServerLengthTooSmall(t *testing.T) {
+	first := "<head><title>x</title>" + strings.Repeat("a", 3000)
+	bothProtocols(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Length", "5000")
+		if n, err := io.WriteString(w, first); n != len(first) || err != nil {
+			t.Errorf("first Write: %d, %v", n, err)
+		}
+		if _, err := io.WriteString(w, strings.Repeat("b", 4000)); r.ProtoMajor == 1 && !errors.Is(err, http.ErrContentLength) {
+			t.Errorf("second Write: %v", err)
+		}
+	}, func(t *testing.T, s *httptest.Server) {
+		res, err := s.Client().Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if want := strings.Replace(first, "<head>", "<head>"+testScript, 1); !strings.HasPrefix(string(body), want) || err == nil {
+			t.Errorf("%d bytes, want at least %d and an error: %v", len(body), len(want), err)
+		}
+	})
+}
+
 func TestServerHijack(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		conn, rw, err := http.NewResponseController(w).Hijack()

@@ -6,7 +6,8 @@ import "strconv"
 // write with the script.
 const joinLimit = 128 << 10
 
-// waitLimit is how much of a page may wait, with its script, for what follows.
+// waitLimit is how much of a page may wait, with its script, for what follows: of
+// one whose length is known, so that more is to come, and while nobody flushes.
 // net/http holds back 4 KiB by itself, and writes to the connection each time
 // they are full: the two pieces that a page of 10 KB comes in from a proxy take
 // three calls into the kernel one by one, and two together.
@@ -19,9 +20,10 @@ func (w *ResponseWriter) settle(at place, doc, rest []byte) error {
 	if why == Pending {
 		out := takeBuffer()
 		if why = w.inject(out, doc, at.at); why == Injected {
-			if w.mayWait(len(doc)+len(rest), len(out.b)+len(rest)) {
+			left := w.length - int64(len(doc)) - int64(len(rest))
+			if left > 0 && len(out.b)+len(rest) <= waitLimit && !w.flush && !w.enc.active() {
 				out.b = append(out.b, rest...)
-				w.waiting = out
+				w.waiting, w.left = out, left
 				return nil
 			}
 			defer out.release()
@@ -37,14 +39,6 @@ func (w *ResponseWriter) settle(at place, doc, rest []byte) error {
 	}
 	w.pass(why)
 	return w.sendAll(doc, rest)
-}
-
-// mayWait reports whether the page's beginning can go out together with what
-// follows: of a page whose length is known there is more to come, and nobody has
-// asked for a flush. got is how much of the page has come, size that with the
-// script.
-func (w *ResponseWriter) mayWait(got, size int) bool {
-	return int64(got) < w.length && size <= waitLimit && !w.flush && !w.enc.active()
 }
 
 // inject puts doc with the script into out and sends the header, or says why it

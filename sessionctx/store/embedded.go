@@ -35,9 +35,10 @@ type Options struct {
 	// are dropped. Defaults: 16384 and 32 MiB.
 	MaxPending      int
 	MaxPendingBytes int
-	// MaxGroupBytes bounds the memory of groups. Of what can't join, nobody
-	// is taken to be alone for as long as it would have lived. Default: 64 MiB,
-	// some 250,000 groups.
+	// MaxGroupBytes bounds the memory of groups that live; what they took before
+	// they changed or ended may take as much again, until it is cleared away. Of
+	// what can't join, nobody is taken to be alone for as long as it would have
+	// lived. Default: 64 MiB, some 250,000 groups.
 	MaxGroupBytes int64
 }
 

@@ -170,7 +170,7 @@ func TestRedisThatLostGroupsMakesAllUnsure(t *testing.T) {
 			b.Join("k", "y", []byte("v"), long)
 			written(t, a)
 			written(t, b)
-			eventually(t, "some lines were written", func() bool { return (*a.roll.parts.Load())[0].acked > 11 && (*b.roll.parts.Load())[0].acked > 11 })
+			eventually(t, "some lines were written", func() bool { return acked(a) > 11 && acked(b) > 11 })
 			lose(t, s)
 			raw := s.raw(t)
 			eventually(t, "it is told to all", func() bool {
@@ -187,6 +187,14 @@ func TestRedisThatLostGroupsMakesAllUnsure(t *testing.T) {
 	}
 }
 
+// acked is the last line of the store's that is in the roll, 0 before the first.
+func acked(r *Redis) uint64 {
+	if parts := r.roll.parts.Load(); parts != nil {
+		return (*parts)[0].acked
+	}
+	return 0
+}
+
 // A server that was killed and has everything, but perhaps not what came since
 // the last line: only that is missed.
 func TestRedisStartedAgainMayLackTheLast(t *testing.T) {
@@ -195,9 +203,8 @@ func TestRedisStartedAgainMayLackTheLast(t *testing.T) {
 	a := s.open(t, RedisOptions{ProbeEvery: 10 * time.Millisecond})
 	a.Join("k", "x", []byte("v"), long)
 	written(t, a)
-	number := func() uint64 { return (*a.roll.parts.Load())[0].acked }
-	after := number()
-	eventually(t, "two more lines", func() bool { return number() > after+2 })
+	after := acked(a)
+	eventually(t, "two more lines", func() bool { return acked(a) > after+2 })
 	s.kill()
 	s.start(t)
 	soleAtLast(t, a, "x=v", "k")
