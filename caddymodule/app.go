@@ -275,12 +275,12 @@ func (a *App) Start() error {
 			a.ended.Go(func() { s.Start(ctx) })
 		}
 	}
-	// Rows from before the restart are delivered without waiting for a
-	// visitor, and this config's sink takes over from the last one's.
 	if useStore(a.storeKey) {
 		// Whose sessions the former store knows of, this one doesn't.
 		a.blind.raise(wallClock().Add(longestCounts()).UnixMilli())
 	}
+	// Rows from before the restart are delivered without waiting for a
+	// visitor, and this config's sink takes over from the last one's.
 	h := &heldEngine{engine: a.newEngine()}
 	h.users.Store(1)
 	h.outbox.configure(a)

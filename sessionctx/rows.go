@@ -79,9 +79,13 @@ func rowID(parts ...string) string {
 		b = append(b, p...)
 	}
 	sum := sha256.Sum256(b)
-	var text [32]byte
-	hex.Encode(text[:], sum[:16])
-	return string(text[:])
+	return hexText(sum[:16])
+}
+
+// hexText spells 32 bytes at most, in one allocation.
+func hexText(b []byte) string {
+	var text [64]byte
+	return string(text[:hex.Encode(text[:], b)])
 }
 
 // AppendSessionRow appends the session_v1 row, a line of JSON. Its id and

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,19 +22,11 @@ type VisitorKey [sha256.Size]byte
 func (c *Carried) identifies() bool { return c.User != nil || c.Session != nil }
 
 // Day is the value of the column visitor_day, and what A/B tests bucket by.
-func (k *VisitorKey) Day() string {
-	var b [16]byte
-	hex.Encode(b[:], k[:8])
-	return string(b[:])
-}
+func (k *VisitorKey) Day() string { return hexText(k[:8]) }
 
 // Index is the name under which the store has the sessions of the key. It
 // tells nothing about Day: who reads the store can't read the rows by it.
-func (k *VisitorKey) Index() string {
-	var b [2 * (len(*k) - 16)]byte
-	hex.Encode(b[:], k[16:])
-	return string(b[:])
-}
+func (k *VisitorKey) Index() string { return hexText(k[16:]) }
 
 // KeysVisitor reports whether a visitor key may be computed for a request with
 // that consent: where the campaign wants it, no cookie says who it is, and the

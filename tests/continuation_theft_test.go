@@ -135,16 +135,11 @@ func TestWhoComesIntoTheNetworkIsCounted(t *testing.T) {
 // which knows nothing of those who sit before their pages.
 func TestNobodyIsAloneAfterTheStoreWasChanged(t *testing.T) {
 	t.Parallel()
+	in := func(store string) string { return "\t\tstore embedded DIR/" + store + "/store.db" }
 	config := func(store string) string {
-		return globals("\t\tstore embedded DIR/"+store+"/store.db") + strings.Replace(askingEachSite, "OPTIONS", "", 1)
+		return globals(in(store)) + strings.Replace(askingEachSite, "OPTIONS", "", 1)
 	}
-	c := newCaddy(t)
-	for _, name := range []string{"index.html", "a.html", "b.html"} {
-		writePage(t, c, name, plainPage)
-	}
-	c.write(config("one"))
-	c.start()
-	waitContext(t, c)
+	c := startAskingEach(t, in("one"), "")
 	one, other := newVisitor(t, c.site, desktop, false), newVisitor(t, c.site, desktop, false)
 	first := one.visit("/")
 	if s := one.visit("/a.html", one.from("/")...); s.Session.SessionID != first.Session.SessionID {

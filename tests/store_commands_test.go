@@ -216,8 +216,8 @@ func TestCommandsOfEachPage(t *testing.T) {
 	}
 	w := watchRedis(t, r)
 	_, mark := w.since(0)
-	// ask sends a request, and gives the commands until all that it writes is written.
-	ask := func(name string, page bool, do func() *http.Response) (commands []string) {
+	// asked sends a request, and gives the commands until all that it writes is written.
+	asked := func(name string, page bool, do func() *http.Response) (commands []string) {
 		if res := do(); page && res.StatusCode != 200 {
 			t.Errorf("%s: status %d", name, res.StatusCode)
 		}
@@ -238,10 +238,10 @@ func TestCommandsOfEachPage(t *testing.T) {
 		want := append(strings.Fields(f.want), "SET")
 		slices.Sort(want)
 		late := c.continuations("timeout")
-		commands := ask(f.name, f.page, f.do)
+		commands := asked(f.name, f.page, f.do)
 		for len(walkers) > 1 && c.continuations("timeout") > late {
 			late, walkers = c.continuations("timeout"), walkers[1:]
-			commands = ask(f.name, f.page, f.do)
+			commands = asked(f.name, f.page, f.do)
 		}
 		if !slices.Equal(commands, want) {
 			t.Errorf("%s: Redis was asked %q, want %q, with one SET of the page after", f.name, commands, want)

@@ -118,9 +118,8 @@ func (g *groups) living(key string, now int64) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	encoded, _ := s.members.get(h, key)
-	for ok := true; ok && len(encoded) > 0; {
-		var expiry int64
-		if _, _, expiry, encoded, ok = cutMember(encoded); ok && expiry > now {
+	for expiry := range expiries(encoded) {
+		if expiry > now {
 			n++
 		}
 	}
@@ -150,13 +149,13 @@ func (g *groups) sweep(now int64, u *unsure) {
 }
 
 // close takes all groups out; none can join from then on.
-func (g *groups) close() map[string]string {
-	all := map[string]string{}
+func (g *groups) close() map[string][]byte {
+	all := map[string][]byte{}
 	for i := range g.shards {
 		s := &g.shards[i]
 		s.mu.Lock()
 		s.closed = true
-		s.members.each(func(key, encoded []byte) { all[string(key)] = string(encoded) })
+		s.members.each(func(key, encoded []byte) { all[string(key)] = encoded })
 		s.members = groupTable{}
 		s.mu.Unlock()
 	}
@@ -295,7 +294,7 @@ func (e *Embedded) endOf(entries *bolt.Bucket, name string) int64 {
 }
 
 // writeGroups puts the groups into the file, for the next to open it.
-func (e *Embedded) writeGroups(all map[string]string) error {
+func (e *Embedded) writeGroups(all map[string][]byte) error {
 	now := e.now()
 	return e.db.Load().Update(func(tx *bolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(groupsBucket)
@@ -304,7 +303,7 @@ func (e *Embedded) writeGroups(all map[string]string) error {
 		}
 		b.FillPercent = fillPercent
 		for _, key := range slices.Sorted(maps.Keys(all)) {
-			encoded := []byte(all[key])
+			encoded := all[key]
 			expiry := lastExpiry(encoded)
 			if expiry <= now {
 				e.unsure.extend(expiry)

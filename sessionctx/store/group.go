@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -113,13 +114,23 @@ func decodeMembers(b []byte) (out []Member, err error) {
 	return out, nil
 }
 
+// expiries are when each of the encoded members ends.
+func expiries(encoded []byte) iter.Seq[int64] {
+	return func(yield func(int64) bool) {
+		for b := encoded; len(b) > 0; {
+			_, _, expiry, rest, ok := cutMember(b)
+			if !ok || !yield(expiry) {
+				return
+			}
+			b = rest
+		}
+	}
+}
+
 // lastExpiry is when the last of the encoded members ends.
 func lastExpiry(encoded []byte) (last int64) {
-	for ok := true; ok && len(encoded) > 0; {
-		var expiry int64
-		if _, _, expiry, encoded, ok = cutMember(encoded); ok {
-			last = max(last, expiry)
-		}
+	for expiry := range expiries(encoded) {
+		last = max(last, expiry)
 	}
 	return last
 }
