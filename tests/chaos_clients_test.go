@@ -37,6 +37,13 @@ func (l *ledger) entry(of *map[string]*entry, id, session string) *entry {
 	return e
 }
 
+// good is how many answers acknowledged what they were asked for.
+func (l *ledger) good() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.codes["ok"]
+}
+
 func (l *ledger) summary() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

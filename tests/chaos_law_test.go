@@ -99,14 +99,10 @@ func (x *chaos) forgotten(a, b eventRow) bool {
 }
 
 // check is the law, for each sink.
-func (x *chaos) check(kills int) {
+func (x *chaos) check() {
 	for _, s := range x.sinks {
 		x.checkSink(s)
 	}
-	if acked := x.ledger.codes["ok"]; acked < 20*kills {
-		x.t.Errorf("only %d answers were good: the run shows nothing", acked)
-	}
-	x.t.Logf("after %d kills: %s", kills, x.ledger.summary())
 }
 
 // mayDrop is what Caddy logs when a mirror drops rows, as it does on a disk
