@@ -65,7 +65,7 @@ http://127.0.0.1:1 {
 	}
 	app := mod.(*App)
 	// No re-reading but what the test asks for.
-	app.ring = newKeyRing(m, defaultRotate, 1000*time.Hour, zap.NewNop())
+	app.ring = newKeyRing(m, &newKeysInUse().ring, defaultRotate, 1000*time.Hour, zap.NewNop())
 	return ctx, app
 }
 

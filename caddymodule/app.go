@@ -78,6 +78,8 @@ type App struct {
 	bots     *bots
 	ring     *keyRing
 	dayKeys  *dayKeys
+	// releaseKeys lets go of both their keys.
+	releaseKeys func()
 	// blind is until when (Unix ms) this node finds nobody by the visitor key:
 	// sessions that it could not write down still live, so one that looks alone
 	// may not be.
@@ -189,8 +191,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	a.ring = newKeyRing(ctx.Storage(), rotate, reread, a.log.Named("keys"))
-	a.dayKeys = newDayKeys(ctx.Storage(), reread, a.log.Named("keys"))
+	inUse, release := holdKeys(ctx.Storage())
+	a.releaseKeys = release
+	a.ring = newKeyRing(ctx.Storage(), &inUse.ring, rotate, reread, a.log.Named("keys"))
+	a.dayKeys = newDayKeys(ctx.Storage(), &inUse.days, reread, a.log.Named("keys"))
 
 	if err := a.loadGuests(ctx); err != nil {
 		return err
@@ -300,6 +304,9 @@ func (a *App) Cleanup() error {
 		a.ended.Wait()
 	}
 	a.reserve = nil
+	if a.releaseKeys != nil {
+		a.releaseKeys()
+	}
 	a.bots.release()
 	if e := a.experiments.Load(); e != nil {
 		e.release()

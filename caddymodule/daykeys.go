@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -31,14 +29,11 @@ type dayKeys struct {
 	now     func() time.Time
 	log     *zap.Logger
 
-	keys atomic.Pointer[sessionctx.DayKeys]
-	// tried is closed when they were read, made or given up for the first time.
-	tried chan struct{}
-	once  sync.Once
+	*dayKeysInUse
 }
 
-func newDayKeys(s storage, reread time.Duration, log *zap.Logger) *dayKeys {
-	return &dayKeys{storage: s, reread: reread, now: wallClock, log: log, tried: make(chan struct{})}
+func newDayKeys(s storage, inUse *dayKeysInUse, reread time.Duration, log *zap.Logger) *dayKeys {
+	return &dayKeys{storage: s, reread: reread, now: wallClock, log: log, dayKeysInUse: inUse}
 }
 
 // current returns the keys, or nil. After a start it waits for the first
@@ -64,7 +59,19 @@ func (d *dayKeys) run(ctx context.Context) {
 // refresh reads the keys, and changes them where it is time to. Those in memory
 // end with their time whether or not the storage answers.
 func (d *dayKeys) refresh(ctx context.Context) error {
-	defer d.once.Do(func() { close(d.tried) })
+	if err := d.turn.take(ctx); err != nil {
+		return err
+	}
+	defer d.turn.giveBack()
+	err := d.tend(ctx)
+	if ctx.Err() != nil { // the next config may have better luck
+		return ctx.Err()
+	}
+	d.once.Do(func() { close(d.tried) })
+	return err
+}
+
+func (d *dayKeys) tend(ctx context.Context) error {
 	d.set(d.keys.Load().Prune(d.now().UnixMilli()))
 	keys, err := d.load(ctx)
 	switch {

@@ -18,7 +18,7 @@ import (
 )
 
 func testDayKeys(m *memoryStorage, now func() time.Time) *dayKeys {
-	d := newDayKeys(m, defaultReread, zap.NewNop())
+	d := newDayKeys(m, &newKeysInUse().days, defaultReread, zap.NewNop())
 	d.now = now
 	return d
 }
@@ -151,7 +151,7 @@ func TestTroubleWithDayKeysIsLoggedOnceWithoutSecrets(t *testing.T) {
 		core, logs := observer.New(zap.DebugLevel)
 		m := newMemoryStorage()
 		m.fail = errors.New("no disk")
-		d := newDayKeys(m, defaultReread, zap.New(core))
+		d := newDayKeys(m, &newKeysInUse().days, defaultReread, zap.New(core))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { d.run(ctx); close(done) }()

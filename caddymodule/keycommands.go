@@ -69,10 +69,10 @@ func (k *keyRing) list() (l keyList, ok bool) {
 func (k *keyRing) obey(ctx context.Context, o keyOrder) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*lockPatience)
 	defer cancel()
-	if err := k.take(ctx); err != nil {
+	if err := k.turn.take(ctx); err != nil {
 		return err
 	}
-	defer k.giveBack()
+	defer k.turn.giveBack()
 	var now int64
 	var before []sessionctx.KeyInfo
 	err := k.change(ctx, func(r *sessionctx.Ring) (*sessionctx.Ring, error) {

@@ -29,7 +29,7 @@ func keyNodes(t *testing.T, n int) []*keyNode {
 			t.Fatal(err)
 		}
 		node := &keyNode{clock: noon}
-		node.keyRing = newKeyRing(s, 30*24*time.Hour, defaultReread, zap.NewNop())
+		node.keyRing = newKeyRing(s, &newKeysInUse().ring, 30*24*time.Hour, defaultReread, zap.NewNop())
 		node.now = func() time.Time { return node.clock }
 		nodes[i] = node
 		node.mustRefresh(t)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,15 +37,7 @@ type keyRing struct {
 	now            func() time.Time
 	log            *zap.Logger
 
-	ring  atomic.Pointer[sessionctx.Ring]
-	ready chan struct{} // closed when there is a ring
-	state atomic.Pointer[ringState]
-
-	// turn is held by who reads storage and sets the ring, so that what was
-	// read later isn't replaced by what was read earlier. What follows is
-	// the holder's.
-	turn chan struct{}
-	raw  []byte // what the ring was read from
+	*ringInUse
 }
 
 // ringState says how re-reading goes.
@@ -55,13 +46,8 @@ type ringState struct {
 	err    error     // why it or a change failed at the last attempt
 }
 
-func newKeyRing(s storage, rotate, reread time.Duration, log *zap.Logger) *keyRing {
-	k := &keyRing{
-		storage: s, rotate: rotate, reread: reread, now: wallClock, log: log,
-		ready: make(chan struct{}), turn: make(chan struct{}, 1),
-	}
-	k.state.Store(&ringState{})
-	return k
+func newKeyRing(s storage, inUse *ringInUse, rotate, reread time.Duration, log *zap.Logger) *keyRing {
+	return &keyRing{storage: s, rotate: rotate, reread: reread, now: wallClock, log: log, ringInUse: inUse}
 }
 
 // current returns the ring, or nil if it isn't there within patience.
@@ -89,10 +75,10 @@ func (k *keyRing) run(ctx context.Context) {
 // refresh reads the ring, makes it if there is none, and rotates and prunes
 // it if it is time.
 func (k *keyRing) refresh(ctx context.Context) error {
-	if err := k.take(ctx); err != nil {
+	if err := k.turn.take(ctx); err != nil {
 		return err
 	}
-	defer k.giveBack()
+	defer k.turn.giveBack()
 	err := k.read(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = k.change(ctx, k.makeOrRestore)
@@ -101,23 +87,15 @@ func (k *keyRing) refresh(ctx context.Context) error {
 		// What was read is in use by now, whatever becomes of this.
 		err = k.change(ctx, k.rotateAndPrune)
 	}
+	if ctx.Err() != nil { // that says nothing about the storage, to the next config neither
+		return ctx.Err()
+	}
 	k.state.Store(&ringState{readAt: k.state.Load().readAt, err: err})
-	if err != nil && ctx.Err() == nil {
+	if err != nil {
 		theMetrics.keyRingFails.Inc()
 	}
 	return err
 }
-
-func (k *keyRing) take(ctx context.Context) error {
-	select {
-	case k.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (k *keyRing) giveBack() { <-k.turn }
 
 // read takes the ring in storage into use.
 func (k *keyRing) read(ctx context.Context) error {

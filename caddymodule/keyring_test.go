@@ -79,7 +79,7 @@ func (m *memoryStorage) Store(_ context.Context, key string, value []byte) error
 func newMemoryStorage() *memoryStorage { return &memoryStorage{values: map[string][]byte{}} }
 
 func testRing(m *memoryStorage, now func() time.Time) *keyRing {
-	k := newKeyRing(m, 30*24*time.Hour, defaultReread, zap.NewNop())
+	k := newKeyRing(m, &newKeysInUse().ring, 30*24*time.Hour, defaultReread, zap.NewNop())
 	k.now = now
 	return k
 }
@@ -381,7 +381,7 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
 		m := newMemoryStorage()
 		m.fail = errors.New("no disk")
-		k := newKeyRing(m, time.Hour, defaultReread, zap.New(core))
+		k := newKeyRing(m, &newKeysInUse().ring, time.Hour, defaultReread, zap.New(core))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { k.run(ctx); close(done) }()

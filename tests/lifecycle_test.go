@@ -1,9 +1,11 @@
 package tests
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -276,4 +278,46 @@ func TestKeysUnavailable(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestReloadWhileStorageIsDown: a reload goes on with the keys that the process
+// has, though it can't read them again.
+func TestReloadWhileStorageIsDown(t *testing.T) {
+	t.Parallel()
+	c := startAskingEach(t, "", "")
+	site := func(options string) string { return strings.Replace(askingEachSite, "OPTIONS", options, 1) }
+	dir := c.path("data/caddy/session_context")
+	names := []string{"keys.json", "visitor_keys.json"}
+	v := newVisitor(t, c.site, desktop, false)
+	s := v.visit("/")
+	for _, name := range names {
+		if err := errors.Join(os.Rename(filepath.Join(dir, name), filepath.Join(dir, name+".away")), os.MkdirAll(filepath.Join(dir, name, "in the way"), 0o700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // also what the first reload was handed
+		c.reload(globals("") + site("rate_limit 1000 1000"))
+	}
+	if next := v.visit("/a.html", v.from("/")...); next.Session.SessionID != s.Session.SessionID {
+		t.Error("a visitor without cookies is not found again")
+	}
+	event := map[string]any{"token": s.Session.Token, "event_id": "a", "event_type": "conversion"}
+	v.post("events/track", event).ok(t)
+	c.warns("keys_failing")
+
+	for _, name := range names {
+		if err := errors.Join(os.RemoveAll(filepath.Join(dir, name)), os.Rename(filepath.Join(dir, name+".away"), filepath.Join(dir, name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.reload(globals("") + site(""))
+	c.warns()
+	v.post("events/track", event).ok(t)
+
+	// Another storage has other keys.
+	c.reload(strings.Replace(globals(""), "{\n", "{\n\tstorage file_system DIR/other\n", 1) + site(""))
+	waitContext(t, c)
+	if a := v.post("events/track", event); a.status != 401 || a.Code != "invalid_session" {
+		t.Errorf("keys went from one storage to another: %d %s", a.status, a.Code)
+	}
 }

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -118,26 +117,11 @@ func TestOneNodeWithoutStorage(t *testing.T) {
 	reach(with.storage)
 	without.write(nodeFile(without, app, landing("10m", roomy)))
 	without.start()
-	// warned waits until that is all that status warns of.
-	warned := func(codes ...string) {
-		t.Helper()
-		eventually(t, 60*time.Second, fmt.Sprint("status warns of ", codes), func() error {
-			st, _ := without.status()
-			var got []string
-			for _, w := range st.Warnings {
-				got = append(got, w.Code)
-			}
-			if !slices.Equal(got, codes) {
-				return fmt.Errorf("of %v", got)
-			}
-			return nil
-		})
-	}
-	warned()
+	without.warns()
 	v := newVisitor(t, with.site, desktop, true)
 	s := v.visit("/")
 	reach(nowhere)
-	warned("keys_failing")
+	without.warns("keys_failing")
 	if without.metric("caddy_session_context_key_ring_errors_total") == 0 {
 		t.Error("metrics don't say so")
 	}
@@ -158,9 +142,9 @@ func TestOneNodeWithoutStorage(t *testing.T) {
 	if a.status != 503 || a.Code != "keys_unavailable" || a.header.Get("Retry-After") == "" {
 		t.Errorf("without keys the API answers %d %s", a.status, a.body)
 	}
-	warned("keys_unavailable")
+	without.warns("keys_unavailable")
 	reach(with.storage)
-	warned()
+	without.warns()
 	if err := without.knows(v, s); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}

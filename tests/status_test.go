@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,22 @@ func (c *caddy) status() (st statusDocument, code int) {
 		c.t.Fatalf("%v:\n%s", err, out)
 	}
 	return st, code
+}
+
+// warns waits until these are all that status warns of.
+func (c *caddy) warns(codes ...string) {
+	c.t.Helper()
+	eventually(c.t, time.Minute, fmt.Sprint("status warns of ", codes), func() error {
+		st, _ := c.status()
+		var got []string
+		for _, w := range st.Warnings {
+			got = append(got, w.Code)
+		}
+		if !slices.Equal(got, codes) {
+			return fmt.Errorf("of %v", got)
+		}
+		return nil
+	})
 }
 
 // TestStatus: an operator sees what a running server has done and what is wrong

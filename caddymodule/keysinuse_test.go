@@ -1,0 +1,162 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// namedStorage is one that configs can recognize, as Caddy's file storage is.
+// While it is stalled nothing is read from it.
+type namedStorage struct {
+	*memoryStorage
+	name    string
+	stalled chan struct{}
+}
+
+func (s *namedStorage) String() string { return s.name }
+
+func (s *namedStorage) Load(ctx context.Context, key string) ([]byte, error) {
+	if s.stalled != nil {
+		select {
+		case <-s.stalled:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return s.memoryStorage.Load(ctx, key)
+}
+
+// keysConfig is what a config has of keys.
+type keysConfig struct {
+	ring    *keyRing
+	days    *dayKeys
+	release func()
+}
+
+func newKeysConfig(s storage) *keysConfig {
+	u, release := holdKeys(s)
+	c := &keysConfig{
+		ring: newKeyRing(s, &u.ring, defaultRotate, defaultReread, zap.NewNop()),
+		days: newDayKeys(s, &u.days, defaultReread, zap.NewNop()), release: release,
+	}
+	c.ring.now, c.days.now = at(noon), at(noon)
+	return c
+}
+
+func (c *keysConfig) refresh(t *testing.T) {
+	t.Helper()
+	if err := errors.Join(c.ring.refresh(t.Context()), c.days.refresh(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAReloadWaitsForNoStorage: a config has the keys of the one before it,
+// though its own storage says nothing.
+func TestAReloadWaitsForNoStorage(t *testing.T) {
+	m := newMemoryStorage()
+	stalled := make(chan struct{})
+	defer close(stalled)
+	before := newKeysConfig(&namedStorage{m, t.Name(), nil})
+	before.refresh(t)
+	for name, s := range map[string]struct {
+		storage storage
+		keys    bool
+	}{
+		"the same":              {&namedStorage{m, t.Name(), stalled}, true},
+		"another":               {&namedStorage{m, t.Name() + "2", stalled}, false},
+		"one without a name":    {struct{ storage }{&namedStorage{m, "", stalled}}, false},
+		"another of that name":  {&struct{ namedStorage }{namedStorage{m, t.Name(), stalled}}, false},
+		"the same, once more":   {&namedStorage{m, t.Name(), stalled}, true},
+		"one that is read well": {&namedStorage{m, t.Name() + "3", nil}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			after := newKeysConfig(s.storage)
+			defer after.release()
+			if got := after.ring.current(t.Context(), 0) != nil; got != s.keys {
+				t.Errorf("it has a ring: %v", got)
+			}
+			if got := after.days.current(t.Context(), 0) != nil; got != s.keys {
+				t.Errorf("it has day keys: %v", got)
+			}
+			l, ok := after.ring.list()
+			if ok != s.keys || ok && l.ReadAt != noon.UnixMilli() {
+				t.Errorf("operators see %+v", l)
+			}
+		})
+	}
+	before.release()
+	last := newKeysConfig(&namedStorage{m, t.Name(), stalled})
+	defer last.release()
+	if last.ring.current(t.Context(), 0) != nil || last.days.current(t.Context(), 0) != nil {
+		t.Error("keys are kept that no config uses")
+	}
+}
+
+// TestAConfigThatEndsLeavesNoTrouble: that its reading was broken off says
+// nothing about the storage.
+func TestAConfigThatEndsLeavesNoTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemoryStorage()
+		before := newKeysConfig(&namedStorage{m, t.Name(), make(chan struct{})})
+		after := newKeysConfig(&namedStorage{m, t.Name(), nil})
+		defer after.release()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 2)
+		go func() { done <- before.ring.refresh(ctx) }()
+		go func() { done <- before.days.refresh(ctx) }()
+		synctest.Wait()
+		cancel()
+		for range 2 {
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				t.Errorf("it read on: %v", err)
+			}
+		}
+		before.release()
+		if l, _ := after.ring.list(); l.Trouble != "" {
+			t.Errorf("the next config has trouble: %s", l.Trouble)
+		}
+		select {
+		case <-after.days.tried:
+			t.Error("the next config takes the day keys for tried")
+		default:
+		}
+		after.refresh(t)
+	})
+}
+
+// TestTheLaterReadingWins, whichever config it is of.
+func TestTheLaterReadingWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemoryStorage()
+		slow := make(chan struct{})
+		before := newKeysConfig(&namedStorage{m, t.Name(), slow})
+		defer before.release()
+		after := newKeysConfig(&namedStorage{m, t.Name(), nil})
+		defer after.release()
+		begun := time.Now()
+		done := make(chan error, 4)
+		go func() { done <- before.ring.refresh(t.Context()) }()
+		go func() { done <- before.days.refresh(t.Context()) }()
+		synctest.Wait()
+		go func() { done <- after.ring.refresh(t.Context()) }()
+		go func() { done <- after.days.refresh(t.Context()) }()
+		synctest.Wait()
+		if m.reads > 0 {
+			t.Error("the later config read first, and what the earlier one reads would replace it")
+		}
+		close(slow)
+		for range 4 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if after.ring.current(t.Context(), 0) == nil || time.Since(begun) > time.Second {
+			t.Error("it did not go on")
+		}
+	})
+}
