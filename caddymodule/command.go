@@ -12,7 +12,7 @@ import (
 )
 
 // subcommands are those of `caddy session-context`, by name.
-var subcommands = []func() *cobra.Command{statusCommand, keysCommand, outboxCommand}
+var subcommands = []func() *cobra.Command{statusCommand, doctorCommand, keysCommand, outboxCommand}
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{

@@ -36,7 +36,7 @@ func (n *sharedCache) before(site string, settings ...string) string {
 		listen %s;
 		location / {
 			proxy_pass %s;
-			proxy_set_header Host $host;
+			proxy_set_header Host $http_host;
 			proxy_cache shared;
 			proxy_cache_valid 200 10m;
 			proxy_cache_revalidate on;

@@ -85,17 +85,22 @@ func startProtocols(t testing.TB) (plain, secure *twins) {
 	waitKeys(t, c)
 	waitServing(t, plain.bare)
 	for _, origin := range []string{secure.with, secure.bare} {
-		// The certificate may come after the port opens.
-		eventually(t, 30*time.Second, origin+" has a certificate", func() error {
-			conn, err := tls.Dial("tcp", strings.Replace(address(origin), "localhost", "127.0.0.1", 1),
-				&tls.Config{ServerName: "localhost", InsecureSkipVerify: true})
-			if err == nil {
-				conn.Close()
-			}
-			return err
-		})
+		waitCertificate(t, origin)
 	}
 	return plain, secure
+}
+
+// waitCertificate waits for what may come after the port opens.
+func waitCertificate(t testing.TB, origin string) {
+	t.Helper()
+	eventually(t, 30*time.Second, origin+" has a certificate", func() error {
+		conn, err := tls.Dial("tcp", strings.Replace(address(origin), "localhost", "127.0.0.1", 1),
+			&tls.Config{ServerName: "localhost", InsecureSkipVerify: true})
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
 }
 
 func secureOrigin(t testing.TB) string {

@@ -1,0 +1,126 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// doctorCommand is `caddy session-context doctor`.
+func doctorCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor <url> [--to <host:port>] [--header <field>] [--json]",
+		Short: "Looks at a page as its visitors get it, and says what is wrong",
+		Long: `
+Fetches a page as a browser does, and its API as the page's script does: name,
+certificate, the context and whether the page's policy lets it run, whether two
+who ask get two sessions, whether the API can be reached and takes its own
+tokens. The server's admin API, if it answers, is asked for its warnings and
+whether it trusts the proxies before it. Each finding has a code that stays the
+same, and what is wrong has its remedy.
+
+All requests say that they are made ahead of a visit (Sec-Purpose: prefetch), so
+that none is counted as one. The exit code is 0 where nothing is wrong, 1 where
+there is a warning or an error.
+`,
+		Args: oneArg("the URL of a page"),
+	}
+	asJSON := cmd.Flags().Bool("json", false, "Print the findings as JSON, in place of a table")
+	to := cmd.Flags().String("to", "", "host:port to connect to in place of the URL's, as before its name is moved here")
+	headers := cmd.Flags().StringArrayP("header", "H", nil, `A header for each request to the URL's host, as "Authorization: Basic …"; may be given several times`)
+	insecure := cmd.Flags().Bool("insecure", false, "Take any certificate")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		page, err := pageURL(args[0])
+		if err != nil {
+			return err
+		}
+		header, err := parseHeaders(*headers)
+		if err != nil {
+			return err
+		}
+		d := &doctor{
+			page: page, header: header, to: *to, skipVerify: *insecure, now: time.Now,
+			status: func() (st *status, err error) {
+				err = callAdmin(cmd, http.MethodGet, adminStatusPath, nil, &st)
+				return st, err
+			},
+			servers: func() (servers map[string]httpServer, err error) {
+				err = callAdmin(cmd, http.MethodGet, "/config/apps/http/servers", nil, &servers)
+				return servers, err
+			},
+		}
+		findings := d.examine(cmd.Context())
+		if err := printFindings(cmd.OutOrStdout(), findings, *asJSON); err != nil {
+			return err
+		}
+		wrong := 0
+		for _, f := range findings {
+			if f.Level == levelWarning || f.Level == levelError {
+				wrong++
+			}
+		}
+		switch wrong {
+		case 0:
+			return nil
+		case 1:
+			return fmt.Errorf("1 thing is wrong")
+		}
+		return fmt.Errorf("%d things are wrong", wrong)
+	}
+	return cmd
+}
+
+// pageURL wants the URL of a page; one without a scheme is taken for HTTPS.
+func pageURL(s string) (*url.URL, error) {
+	if !strings.Contains(s, "://") {
+		s = "https://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("%q is no URL of a page, as https://lp.example.com/", s)
+	}
+	if u.Path == "" {
+		u.Path = "/"
+	}
+	u.Fragment = ""
+	return u, nil
+}
+
+func parseHeaders(lines []string) (http.Header, error) {
+	h := http.Header{}
+	for _, line := range lines {
+		name, value, ok := strings.Cut(line, ":")
+		if name = strings.TrimSpace(name); !ok || name == "" {
+			return nil, fmt.Errorf("header %q is no field, as \"Name: value\"", line)
+		}
+		if strings.EqualFold(name, "Host") {
+			return nil, fmt.Errorf("header %q: the URL says which host is asked; --to says where it is", line)
+		}
+		h.Add(name, strings.TrimSpace(value))
+	}
+	return h, nil
+}
+
+func printFindings(w io.Writer, findings []finding, asJSON bool) error {
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "\t")
+		e.SetEscapeHTML(false)
+		return e.Encode(map[string]any{"findings": findings})
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range findings {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Level, f.Code, f.Text)
+		if f.Remedy != "" {
+			fmt.Fprintf(t, "\t\t→ %s\n", f.Remedy)
+		}
+	}
+	return t.Flush()
+}
