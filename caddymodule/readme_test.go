@@ -25,7 +25,7 @@ func TestREADMENamesAll(t *testing.T) {
 		{"outcomes of pages", "../sessionctx/inject/reason.go", `Reason = "([a-z_]+)"`, "`%s`", 20},
 		{"further outcomes", "page.go", `inject\.Reason\("([a-z_]+)"\)`, "`%s`", 4},
 		{"warnings", "status.go", `Code: "([a-z_]+)"`, "`%s`", 6},
-		{"findings of doctor", "doctor.go", `(?:d\.found\(level[A-Za-z]+, |code, remedy := )"([a-z_]+)"`, "| `%s` | ", 15},
+		{"findings of doctor", "doctor*.go", `(?:d\.found\(level[A-Za-z]+, |code, remedy := )"([a-z_]+)"`, "| `%s` | ", 15},
 		{"variables", "variables.go", `(?:set\(|vars\[)"session\.([a-z_.]+[a-z])"`, "`%s`", 25},
 		{"guest modules", "*.go", `"session_context\.(?:stores|sinks|geo)\.([a-z]+)"`, "`%s`", 6},
 		{"dependencies", "../go.mod", `(?m)^\t(?:github\.com/)?([^\s]+) v[^\s]+$`, "| %s | ", 15},

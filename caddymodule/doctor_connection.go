@@ -1,0 +1,202 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+func (d *doctor) connectBy() {
+	dialer := &net.Dialer{Timeout: doctorPatience}
+	d.client = &http.Client{
+		Timeout: doctorPatience,
+		CheckRedirect: func(r *http.Request, via []*http.Request) error {
+			if len(via) == 10 {
+				return errors.New("10 redirects")
+			}
+			if r.URL.Host != d.page.Host { // what is for the page's host may be a secret
+				for name := range d.header {
+					r.Header.Del(name)
+				}
+			}
+			return nil
+		},
+		Transport: &http.Transport{
+			Proxy:             http.ProxyFromEnvironment,
+			ForceAttemptHTTP2: true,
+			DisableKeepAlives: true, // behind a balancer each request may come to another node
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: d.skipVerify, RootCAs: d.roots},
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if d.to != "" && addr == hostPort(d.page) {
+					addr = d.to
+				}
+				return dialer.DialContext(ctx, network, addr)
+			},
+		},
+	}
+}
+
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[bool]string{true: "443", false: "80"}[u.Scheme == "https"]
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// findHost resolves the host's name.
+func (d *doctor) findHost(ctx context.Context) bool {
+	host := d.page.Hostname()
+	if d.to != "" {
+		d.found(levelNote, "address", "", "%s is asked at %s, whatever its name resolves to", host, d.to)
+		return true
+	}
+	addrs, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil {
+		d.found(levelError, "address", "give the name an A or AAAA record, or name the server's address by --to", "the name does not resolve: %v", err)
+		return false
+	}
+	d.found(levelOK, "address", "", "%s is %s", host, strings.Join(addrs, ", "))
+	return true
+}
+
+// request makes one of the site, as a browser would that fetches ahead.
+func (d *doctor) request(ctx context.Context, method string, u *url.URL, dest, mode string, body any) (*http.Request, error) {
+	var sent io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		sent = bytes.NewReader(b)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, u.String(), sent)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("User-Agent", "Mozilla/5.0 (compatible; caddy-session-context-doctor)")
+	r.Header.Set("Accept-Language", "en")
+	r.Header.Set("Sec-Purpose", "prefetch")
+	r.Header.Set("Sec-Fetch-Dest", dest)
+	r.Header.Set("Sec-Fetch-Mode", mode)
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	return r, nil
+}
+
+func (d *doctor) do(r *http.Request) (*http.Response, []byte, error) {
+	if r.URL.Host == d.page.Host {
+		for name, values := range d.header {
+			r.Header[name] = values
+		}
+	}
+	res, err := d.client.Do(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxDoctorBody))
+	return res, body, err
+}
+
+// getPage fetches the page.
+func (d *doctor) getPage(ctx context.Context) (*shownPage, *http.Response, error) {
+	r, err := d.request(ctx, http.MethodGet, d.page, "document", "navigate", nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.Header.Set("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
+	r.Header.Set("Sec-Fetch-Site", "none")
+	res, body, err := d.do(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &shownPage{url: res.Request.URL, status: res.StatusCode, header: res.Header}
+	readPage(p, body)
+	return p, res, nil
+}
+
+// lookAtPage fetches the page and tells of connection, certificate and answer.
+func (d *doctor) lookAtPage(ctx context.Context) *shownPage {
+	p, res, err := d.getPage(ctx)
+	if err != nil {
+		code, remedy := "connection", "see that Caddy runs, listens there, and is let through by the firewall"
+		var bad *tls.CertificateVerificationError
+		var op *net.OpError
+		alerted := errors.As(err, &op) && op.Op == "remote error" // as where Caddy has no certificate for the name
+		if errors.As(err, &bad) || alerted || errors.Is(err, http.ErrSchemeMismatch) {
+			code, remedy = "certificate", "Caddy's log says why it has no certificate that visitors trust: names, DNS, ports 80 and 443, rate limits of the issuer"
+		}
+		d.found(levelError, code, remedy, "no page from %s: %v", d.page, unwrapURL(err))
+		return nil
+	}
+	d.lookAtTLS(res)
+	kind, _, _ := mime.ParseMediaType(p.header.Get("Content-Type"))
+	at := ""
+	if p.url.String() != d.page.String() {
+		at = ", after a redirect to " + p.url.String()
+	}
+	switch {
+	case p.status < 200 || p.status > 299:
+		d.found(levelError, "page", "name a page that is answered with 200; --header adds what it needs to be let in", "the answer is %d%s", p.status, at)
+	case kind != "text/html" && kind != "application/xhtml+xml":
+		d.found(levelError, "page", "name a page of HTML", "the answer is no page: its type is %q%s", p.header.Get("Content-Type"), at)
+	default:
+		d.found(levelOK, "page", "", "%d %s, %s%s", p.status, kind, size(int64(p.size)), at)
+	}
+	return p
+}
+
+// unwrapURL takes off what names method and URL once more.
+func unwrapURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+func (d *doctor) lookAtTLS(res *http.Response) {
+	u := res.Request.URL
+	if res.TLS == nil {
+		if ip := net.ParseIP(u.Hostname()); u.Hostname() == "localhost" || ip.IsLoopback() {
+			d.found(levelNote, "certificate", "", "plain HTTP, which on this machine is like HTTPS for browsers")
+			return
+		}
+		d.found(levelError, "certificate", "serve the site by HTTPS: cookies have no protection here, and sendBeacon, crypto and client hints are restricted", "the page is served by plain HTTP")
+		return
+	}
+	leaf := res.TLS.PeerCertificates[0]
+	if d.skipVerify {
+		_, err := leaf.Verify(x509.VerifyOptions{DNSName: u.Hostname(), Roots: d.roots, Intermediates: poolOf(res.TLS.PeerCertificates[1:])})
+		if err != nil {
+			d.found(levelNote, "certificate", "", "visitors would not trust it: %v", err)
+			return
+		}
+	}
+	left, life := leaf.NotAfter.Sub(d.now()), leaf.NotAfter.Sub(leaf.NotBefore)
+	if left < life/5 { // Caddy renews when a third is left
+		d.found(levelWarning, "certificate", "Caddy's log says why it is not renewed", "valid until %s only, by %s", leaf.NotAfter.UTC().Format(time.DateTime), leaf.Issuer)
+		return
+	}
+	d.found(levelOK, "certificate", "", "valid until %s, by %s", leaf.NotAfter.UTC().Format(time.DateTime), leaf.Issuer)
+}
+
+func poolOf(certs []*x509.Certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, c := range certs {
+		pool.AddCert(c)
+	}
+	return pool
+}
