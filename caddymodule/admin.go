@@ -6,6 +6,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -81,13 +83,48 @@ func (d download) write(w http.ResponseWriter) error {
 	return err
 }
 
-// app is that of the running config.
+// app is that of the running config. Where a reload fails, Caddy leaves the
+// admin API of the config that failed in place: its app is none, or has ended,
+// and another one runs.
 func (a *adminAPI) app() (*App, error) {
-	app, err := a.ctx.AppIfConfigured(appName)
-	if err != nil {
-		return nil, refuse(http.StatusNotFound, "not_configured", "the running config has no session_context: add it to a site, or ask another admin address")
+	own, err := a.ctx.AppIfConfigured(appName)
+	if err == nil && !own.(*App).ended.Load() {
+		return own.(*App), nil
 	}
-	return app.(*App), nil
+	if app := running.last(); app != nil {
+		return app, nil
+	}
+	return nil, refuse(http.StatusNotFound, "not_configured", "the running config has no session_context: add it to a site, or ask another admin address")
+}
+
+// running are the apps that have started and not ended.
+var running appList
+
+type appList struct {
+	mu   sync.Mutex
+	apps []*App
+}
+
+func (l *appList) add(a *App) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.apps = append(l.apps, a)
+}
+
+func (l *appList) remove(a *App) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.apps = slices.DeleteFunc(l.apps, func(other *App) bool { return other == a })
+}
+
+// last is the one that started last, or nil.
+func (l *appList) last() *App {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.apps) == 0 {
+		return nil
+	}
+	return l.apps[len(l.apps)-1]
 }
 
 // maxOrder is the longest order that is read, in bytes.

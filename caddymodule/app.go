@@ -102,7 +102,8 @@ type App struct {
 	held   atomic.Pointer[heldEngine]
 	// experiments are set by Start; requests may come before.
 	experiments atomic.Pointer[experiments]
-	ended       sync.WaitGroup
+	background  sync.WaitGroup
+	ended       atomic.Bool // set by Cleanup
 	reserve     []byte
 }
 
@@ -270,13 +271,13 @@ func (a *App) Start() error {
 	a.findOwnHosts()
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel = cancel
-	a.ended.Go(func() { a.ring.run(ctx) })
-	a.ended.Go(func() { a.dayKeys.run(ctx) })
-	a.ended.Go(func() { a.limits.sweep(ctx) })
-	a.ended.Go(func() { a.bots.run(ctx, a.log) })
+	a.background.Go(func() { a.ring.run(ctx) })
+	a.background.Go(func() { a.dayKeys.run(ctx) })
+	a.background.Go(func() { a.limits.sweep(ctx) })
+	a.background.Go(func() { a.bots.run(ctx, a.log) })
 	for _, g := range a.guests {
 		if s, ok := g.(starter); ok {
-			a.ended.Go(func() { s.Start(ctx) })
+			a.background.Go(func() { s.Start(ctx) })
 		}
 	}
 	if useStore(a.storeKey) {
@@ -290,6 +291,7 @@ func (a *App) Start() error {
 	h.outbox.configure(a)
 	a.held.Store(h)
 	a.experiments.Store(holdExperiments(a.handlersOf(""), a.metrics, a.log, wallClock()))
+	running.add(a)
 	return nil
 }
 
@@ -299,9 +301,11 @@ func (a *App) Stop() error { return nil }
 
 // Cleanup lets go of what Start took.
 func (a *App) Cleanup() error {
+	a.ended.Store(true)
+	running.remove(a)
 	if a.cancel != nil {
 		a.cancel()
-		a.ended.Wait()
+		a.background.Wait()
 	}
 	a.reserve = nil
 	if a.releaseKeys != nil {

@@ -2,8 +2,10 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -26,8 +28,8 @@ tokens. The server's admin API, if it answers, is asked for its warnings and
 whether it trusts the proxies before it. Each finding has a code that stays the
 same, and what is wrong has its remedy.
 
-All requests say that they are made ahead of a visit (Sec-Purpose: prefetch), so
-that none is counted as one. The exit code is 0 where nothing is wrong, 1 where
+All requests say that they are made ahead of a visit (Sec-Purpose: prefetch) and
+by whom (User-Agent), so that none is counted as one. The exit code is 0 where nothing is wrong, 1 where
 there is a warning or an error.
 `,
 		Args: oneArg("the URL of a page"),
@@ -37,18 +39,24 @@ there is a warning or an error.
 	headers := cmd.Flags().StringArrayP("header", "H", nil, `A header for each request to the URL's host, as "Authorization: Basic …"; may be given several times`)
 	insecure := cmd.Flags().Bool("insecure", false, "Take any certificate")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		page, err := pageURL(args[0])
-		if err != nil {
-			return err
-		}
 		header, err := parseHeaders(*headers)
 		if err != nil {
 			return err
+		}
+		page, err := pageURL(args[0], header)
+		if err != nil {
+			return err
+		}
+		if _, _, err := net.SplitHostPort(*to); err != nil && *to != "" {
+			return fmt.Errorf("--to %s: %w: write it as host:port", *to, err)
 		}
 		d := &doctor{
 			page: page, header: header, to: *to, skipVerify: *insecure, now: time.Now,
 			status: func() (st *status, err error) {
 				err = callAdmin(cmd, http.MethodGet, adminStatusPath, nil, &st)
+				if err == nil && st == nil {
+					err = errors.New("the admin API has no status")
+				}
 				return st, err
 			},
 			servers: func() (servers map[string]httpServer, err error) {
@@ -77,17 +85,25 @@ there is a warning or an error.
 	return cmd
 }
 
-// pageURL wants the URL of a page; one without a scheme is taken for HTTPS.
-func pageURL(s string) (*url.URL, error) {
+// pageURL wants the URL of a page; one without a scheme is taken for HTTPS. A
+// name and password in it become a header, as with browsers.
+func pageURL(s string, header http.Header) (*url.URL, error) {
 	if !strings.Contains(s, "://") {
 		s = "https://" + s
 	}
 	u, err := url.Parse(s)
+	var user *url.Userinfo
+	if err == nil && u.Hostname() != "" {
+		user = u.User
+		u, err = normalize(u)
+	}
 	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("%q is no URL of a page, as https://lp.example.com/", s)
 	}
-	if u.Path == "" {
-		u.Path = "/"
+	if user != nil {
+		password, _ := user.Password()
+		r := http.Request{Header: header}
+		r.SetBasicAuth(user.Username(), password)
 	}
 	u.Fragment = ""
 	return u, nil

@@ -39,6 +39,9 @@ func newDayKeys(s storage, inUse *dayKeysInUse, reread time.Duration, log *zap.L
 // current returns the keys, or nil. After a start it waits for the first
 // attempt to read them, no longer than patience.
 func (d *dayKeys) current(ctx context.Context, patience time.Duration) *sessionctx.DayKeys {
+	if k := d.keys.Load(); k != nil {
+		return k
+	}
 	await(ctx, d.tried, patience)
 	return d.keys.Load()
 }
@@ -105,7 +108,7 @@ func replaceable(err error) bool {
 }
 
 func (d *dayKeys) load(ctx context.Context) (*sessionctx.DayKeys, error) {
-	b, err := d.storage.Load(ctx, dayKeysKey)
+	b, err := loaded(ctx, d.storage, dayKeysKey)
 	if err != nil {
 		return nil, fmt.Errorf("reading day keys from storage: %w", err)
 	}

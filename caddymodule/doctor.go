@@ -5,8 +5,10 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +36,7 @@ type finding struct {
 
 // doctor looks at a site from where its visitors stand, and at the server that
 // it is from, if that may be asked. Its requests say that they are made ahead
-// of a visit (Sec-Purpose: prefetch), so none is counted as one.
+// of a visit, and by whom, so none is counted as one.
 type doctor struct {
 	page   *url.URL
 	header http.Header // of each request to the page's host
@@ -49,10 +51,12 @@ type doctor struct {
 
 	client   *http.Client
 	findings []finding
+	front    string // what stands before Caddy, as an answer of ours shows
 }
 
 // httpServer is what of a server's configuration is looked at.
 type httpServer struct {
+	Listen         []string        `json:"listen"`
 	TrustedProxies json.RawMessage `json:"trusted_proxies"`
 }
 
@@ -80,20 +84,18 @@ func (d *doctor) found(l level, code, remedy, format string, args ...any) {
 func (d *doctor) examine(ctx context.Context) []finding {
 	d.connectBy()
 	var shown *shownContext
-	front := ""
 	if d.findHost(ctx) {
 		if page := d.lookAtPage(ctx); page != nil {
-			front = frontOf(page.header)
 			shown = d.lookAtContext(ctx, page)
 			d.lookAtAPI(ctx, page, shown)
 		}
 	}
-	d.lookAtServer(shown, front)
+	d.lookAtServer(shown)
 	return d.findings
 }
 
 // lookAtServer asks the server's admin API.
-func (d *doctor) lookAtServer(shown *shownContext, front string) {
+func (d *doctor) lookAtServer(shown *shownContext) {
 	if d.status == nil {
 		return
 	}
@@ -114,7 +116,7 @@ func (d *doctor) lookAtServer(shown *shownContext, front string) {
 	if len(st.Geo) == 0 {
 		d.found(levelNote, "geo", "", "there is no geo source: places are unknown, and rules of consent by place take every visitor for one of nowhere")
 	}
-	d.lookAtProxies(front)
+	d.lookAtProxies()
 }
 
 func hasCampaign(st *status, c *shownContext) bool {
@@ -127,8 +129,8 @@ func hasCampaign(st *status, c *shownContext) bool {
 }
 
 // lookAtProxies tells whether the server knows its visitors' addresses.
-func (d *doctor) lookAtProxies(front string) {
-	if front == "" {
+func (d *doctor) lookAtProxies() {
+	if d.front == "" {
 		return
 	}
 	servers, err := d.servers()
@@ -136,11 +138,30 @@ func (d *doctor) lookAtProxies(front string) {
 		d.found(levelNote, "trusted_proxies", "", "the servers' configuration was not looked at: %v", err)
 		return
 	}
-	for _, s := range servers {
+	trusting, here := 0, onPort(servers, portOf(d.page))
+	for _, s := range here {
 		if len(s.TrustedProxies) > 0 {
-			d.found(levelOK, "trusted_proxies", "", "%s stands before Caddy, which trusts proxies", front)
-			return
+			trusting++
 		}
 	}
-	d.found(levelWarning, "trusted_proxies", "set trusted_proxies in the global option `servers`: else all visitors share its addresses, for places, rate limits and the scheme of URLs", "%s stands before Caddy, which trusts no proxy", front)
+	if trusting == len(here) {
+		d.found(levelOK, "trusted_proxies", "", "%s stands before Caddy, which trusts proxies", d.front)
+		return
+	}
+	d.found(levelWarning, "trusted_proxies", "set trusted_proxies in the global option `servers`: else all visitors share its addresses, for places, rate limits and the scheme of URLs",
+		"%s stands before Caddy, where %d of %d servers trust proxies", d.front, trusting, len(here))
+}
+
+// onPort are the servers that listen on a port, or all where none does: what
+// stands before them may ask on another.
+func onPort(servers map[string]httpServer, port string) (out []httpServer) {
+	for _, s := range servers {
+		if slices.ContainsFunc(s.Listen, func(addr string) bool { return strings.HasSuffix(addr, ":"+port) }) {
+			out = append(out, s)
+		}
+	}
+	if len(out) == 0 {
+		out = slices.Collect(maps.Values(servers))
+	}
+	return out
 }

@@ -18,11 +18,19 @@ func (d *doctor) lookAtAPI(ctx context.Context, p *shownPage, shown *shownContex
 	base := &url.URL{Scheme: p.url.Scheme, Host: p.url.Host, Path: "/"}
 	if shown != nil {
 		u, err := url.Parse(shown.APIBaseURL)
+		if err == nil && u.Host != "" {
+			u, err = normalize(u)
+		}
 		if err != nil || u.Host == "" {
 			d.found(levelError, "api", "mend api_base_url", "the context names no base URL of the API: %q", shown.APIBaseURL)
 			return
 		}
-		base = u.JoinPath("/")
+		base = u
+	}
+	if p.url.Scheme == "https" && base.Scheme == "http" && !atHome(base) {
+		d.found(levelError, "api", "where a proxy ends TLS set trusted_proxies in the global option `servers`, so that Caddy knows the scheme; or mend api_base_url",
+			"the page is HTTPS, and calls its API at %s, which browsers refuse as mixed content", base)
+		return
 	}
 	at := base.JoinPath(defaultAPIPath) // which always answers
 	if shown != nil {
@@ -30,25 +38,64 @@ func (d *doctor) lookAtAPI(ctx context.Context, p *shownPage, shown *shownContex
 			d.found(levelError, "policy", "add "+at.Scheme+"://"+at.Host+" to connect-src ('self' where it is the page's own host)", "the page's script may not call the API at %s: %s", at, by)
 		}
 	}
+	c := shown
 	for n := range doctorTokens {
-		c, err := d.askContext(ctx, p, at, shown)
+		fetched, err := d.askContext(ctx, p, at, shown)
 		if err != nil {
-			d.found(levelError, "api", apiRemedy(err, p, at), "the API at %s gives no context: %v", at, err)
+			d.refused(p, at, "gives no context", err)
 			return
 		}
 		if n == 0 {
 			d.found(levelOK, "api", "", "the API answers at %s", at)
 		}
-		tried := c
-		if n == 0 && shown != nil {
-			tried = shown // the page's own
+		if c == nil || n > 0 { // the page's own is tried first
+			c = fetched
 		}
-		if err := d.tryToken(ctx, p, at, tried); err != nil {
-			d.found(levelError, "tokens", "all nodes behind this name need one Caddy `storage`, where the keys are: see docs/several-nodes.md", "a token that the server made is refused by it: %v", err)
+		if err := d.tryToken(ctx, p, at, c); err != nil {
+			d.refused(p, at, "does not take a token that it made", err)
 			return
 		}
 	}
 	d.found(levelOK, "tokens", "", "the server takes the tokens that it makes, %d of %d", doctorTokens, doctorTokens)
+	d.tryEvents(ctx, p, at, c)
+}
+
+// tryEvents sends what is no event to the routes of events, which have to
+// refuse it: something else may stand there in their place.
+func (d *doctor) tryEvents(ctx context.Context, p *shownPage, at *url.URL, c *shownContext) {
+	noEvent := map[string]any{"token": c.Session.Token, "event_id": "doctor", "event_type": "none"}
+	for route, body := range map[string]any{
+		"events/track":       noEvent,
+		"events/batch-track": map[string]any{"token": c.Session.Token, "events": []any{noEvent}},
+	} {
+		_, err := d.call(ctx, p, http.MethodPost, at.JoinPath(route), body)
+		var refused *refusedCall
+		if errors.As(err, &refused) && refused.code != "" || err == nil {
+			continue
+		}
+		d.refused(p, at, route+" is no event's", err)
+	}
+}
+
+// refused notes a call that failed, by why it did.
+func (d *doctor) refused(p *shownPage, at *url.URL, what string, err error) {
+	code, remedy := "api", "see `caddy session-context status`"
+	l := levelError
+	var r *refusedCall
+	switch errors.As(err, &r); {
+	case r == nil:
+		remedy = "see that the API's host is this server's, and can be reached from where visitors are"
+	case r.status == http.StatusTooManyRequests:
+		l, remedy = levelNote, ""
+		what += " for now, so it was not looked at further"
+	case r.code == "":
+		remedy = "see that " + at.Path + "/* reaches session_context on that host: no matcher of the directive, handler, proxy or firewall may take it"
+	case r.code == "origin_not_allowed":
+		remedy = "name " + originOf(p.url) + " with allow_origin; where a proxy changes Host or the scheme, see trusted_proxies"
+	case r.code == "invalid_session" || r.code == "unknown_campaign":
+		code, remedy = "tokens", "all nodes behind this name need one Caddy `storage`, where the keys are, and the same campaigns: see docs/several-nodes.md"
+	}
+	d.found(l, code, remedy, "the API at %s %s: %v", at, what, err)
 }
 
 // refusedCall is an answer of the API, or of something else in its place.
@@ -64,29 +111,20 @@ func (r *refusedCall) Error() string {
 	return fmt.Sprintf("%d %s (%s)", r.status, r.text, r.code)
 }
 
-func apiRemedy(err error, p *shownPage, at *url.URL) string {
-	var refused *refusedCall
-	if !errors.As(err, &refused) {
-		return "see that the API's host is this server's, and can be reached from where visitors are"
-	}
-	switch refused.code {
-	case "":
-		return "see that " + at.Path + "/* reaches session_context on that host: no matcher of the directive, handler or proxy may take it"
-	case "origin_not_allowed":
-		return "name " + p.url.Scheme + "://" + p.url.Host + " with allow_origin; where a proxy changes Host or the scheme, see trusted_proxies"
-	}
-	return "see `caddy session-context status`"
-}
-
 // call asks the API as the page's script does.
 func (d *doctor) call(ctx context.Context, p *shownPage, method string, u *url.URL, body any) ([]byte, error) {
 	r, err := d.request(ctx, method, u, "empty", "cors", body)
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("Referer", p.url.String())
-	origin := p.url.Scheme + "://" + p.url.Host
-	same := u.Scheme == p.url.Scheme && u.Host == p.url.Host
+	origin := originOf(p.url)
+	same := originOf(u) == origin
+	switch { // as browsers do by default, strict-origin-when-cross-origin
+	case same:
+		r.Header.Set("Referer", p.url.String())
+	case p.url.Scheme != "https" || u.Scheme == "https":
+		r.Header.Set("Referer", origin+"/")
+	}
 	r.Header.Set("Sec-Fetch-Site", map[bool]string{true: "same-origin", false: "cross-site"}[same])
 	if !same || body != nil {
 		r.Header.Set("Origin", origin)
@@ -105,6 +143,9 @@ func (d *doctor) call(ctx context.Context, p *shownPage, method string, u *url.U
 	}
 	if !same && res.Header.Get("Access-Control-Allow-Origin") != origin {
 		return nil, &refusedCall{res.StatusCode, "origin_not_allowed", "the answer does not allow the page's origin to read it"}
+	}
+	if front := frontOf(res.Header); front != "" {
+		d.front = front // no upstream of Caddy's had a hand in this answer
 	}
 	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind != "application/json" {
 		return nil, &refusedCall{status: res.StatusCode}

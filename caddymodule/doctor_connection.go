@@ -14,7 +14,15 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
+
+	"golang.org/x/net/idna"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
 )
+
+// errRedirects is what a page ends in that leads in circles.
+var errRedirects = errors.New("10 redirects, and no page")
 
 func (d *doctor) connectBy() {
 	dialer := &net.Dialer{Timeout: doctorPatience}
@@ -22,9 +30,9 @@ func (d *doctor) connectBy() {
 		Timeout: doctorPatience,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if len(via) == 10 {
-				return errors.New("10 redirects")
+				return errRedirects
 			}
-			if r.URL.Host != d.page.Host { // what is for the page's host may be a secret
+			if !d.mayKnow(r.URL) {
 				for name := range d.header {
 					r.Header.Del(name)
 				}
@@ -32,12 +40,12 @@ func (d *doctor) connectBy() {
 			return nil
 		},
 		Transport: &http.Transport{
-			Proxy:             http.ProxyFromEnvironment,
+			Proxy:             d.proxy,
 			ForceAttemptHTTP2: true,
 			DisableKeepAlives: true, // behind a balancer each request may come to another node
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: d.skipVerify, RootCAs: d.roots},
 			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				if d.to != "" && addr == hostPort(d.page) {
+				if d.to != "" && addr == net.JoinHostPort(d.page.Hostname(), portOf(d.page)) {
 					addr = d.to
 				}
 				return dialer.DialContext(ctx, network, addr)
@@ -46,12 +54,60 @@ func (d *doctor) connectBy() {
 	}
 }
 
-func hostPort(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[bool]string{true: "443", false: "80"}[u.Scheme == "https"]
+// proxy is that of the environment, unless the way is named.
+func (d *doctor) proxy(r *http.Request) (*url.URL, error) {
+	if d.to != "" {
+		return nil, nil
 	}
-	return net.JoinHostPort(u.Hostname(), port)
+	return http.ProxyFromEnvironment(r)
+}
+
+// mayKnow reports whether a URL may be asked with the headers that were given,
+// which may be secrets: it is the page's host, and not by plain HTTP where the
+// page was asked by HTTPS.
+func (d *doctor) mayKnow(u *url.URL) bool {
+	upgraded := d.page.Scheme == "http" && u.Scheme == "https" && u.Hostname() == d.page.Hostname()
+	return upgraded || originOf(u) == originOf(d.page)
+}
+
+// normalize gives a URL the form that browsers give it: its host in lower case
+// and in ASCII, and no port that its scheme has anyway.
+func normalize(u *url.URL) (*url.URL, error) {
+	host := strings.ToLower(u.Hostname())
+	if strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
+		ascii, err := idna.Lookup.ToASCII(host)
+		if err != nil {
+			return nil, err
+		}
+		host = ascii
+	}
+	out := *u
+	out.User, out.Host = nil, host
+	if strings.Contains(host, ":") {
+		out.Host = "[" + host + "]"
+	}
+	if port := u.Port(); port != "" && port != portOf(&url.URL{Scheme: u.Scheme}) {
+		out.Host += ":" + port
+	}
+	if out.Path == "" {
+		out.Path = "/"
+	}
+	return &out, nil
+}
+
+func originOf(u *url.URL) string { return u.Scheme + "://" + u.Host }
+
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
+	}
+	return map[string]string{"http": "80", "https": "443"}[u.Scheme]
+}
+
+// atHome reports whether browsers take plain HTTP for safe there.
+func atHome(u *url.URL) bool {
+	host := u.Hostname()
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host).IsLoopback()
 }
 
 // findHost resolves the host's name.
@@ -59,6 +115,10 @@ func (d *doctor) findHost(ctx context.Context) bool {
 	host := d.page.Hostname()
 	if d.to != "" {
 		d.found(levelNote, "address", "", "%s is asked at %s, whatever its name resolves to", host, d.to)
+		return true
+	}
+	if via, _ := d.proxy(&http.Request{URL: d.page}); via != nil {
+		d.found(levelNote, "address", "", "%s is asked through the proxy at %s, by the environment", host, via.Host)
 		return true
 	}
 	addrs, err := net.DefaultResolver.LookupHost(ctx, host)
@@ -84,7 +144,7 @@ func (d *doctor) request(ctx context.Context, method string, u *url.URL, dest, m
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("User-Agent", "Mozilla/5.0 (compatible; caddy-session-context-doctor)")
+	r.Header.Set("User-Agent", visitor.ProbeAgent)
 	r.Header.Set("Accept-Language", "en")
 	r.Header.Set("Sec-Purpose", "prefetch")
 	r.Header.Set("Sec-Fetch-Dest", dest)
@@ -95,8 +155,10 @@ func (d *doctor) request(ctx context.Context, method string, u *url.URL, dest, m
 	return r, nil
 }
 
+// do sends a request. Where the answer breaks off, what came of it comes with
+// the error.
 func (d *doctor) do(r *http.Request) (*http.Response, []byte, error) {
-	if r.URL.Host == d.page.Host {
+	if d.mayKnow(r.URL) {
 		for name, values := range d.header {
 			r.Header[name] = values
 		}
@@ -119,10 +181,14 @@ func (d *doctor) getPage(ctx context.Context) (*shownPage, *http.Response, error
 	r.Header.Set("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
 	r.Header.Set("Sec-Fetch-Site", "none")
 	res, body, err := d.do(r)
-	if err != nil {
+	if err != nil && len(body) == 0 {
 		return nil, nil, err
 	}
-	p := &shownPage{url: res.Request.URL, status: res.StatusCode, header: res.Header}
+	u, bad := normalize(res.Request.URL)
+	if bad != nil {
+		return nil, nil, bad
+	}
+	p := &shownPage{url: u, status: res.StatusCode, header: res.Header, cut: err}
 	readPage(p, body)
 	return p, res, nil
 }
@@ -135,6 +201,9 @@ func (d *doctor) lookAtPage(ctx context.Context) *shownPage {
 		var bad *tls.CertificateVerificationError
 		var op *net.OpError
 		alerted := errors.As(err, &op) && op.Op == "remote error" // as where Caddy has no certificate for the name
+		if errors.Is(err, errRedirects) {
+			remedy = "see what redirects: often a proxy that asks Caddy by plain HTTP, which sends its visitors to HTTPS, which it is again asked for by plain HTTP"
+		}
 		if errors.As(err, &bad) || alerted || errors.Is(err, http.ErrSchemeMismatch) {
 			code, remedy = "certificate", "Caddy's log says why it has no certificate that visitors trust: names, DNS, ports 80 and 443, rate limits of the issuer"
 		}
@@ -155,6 +224,9 @@ func (d *doctor) lookAtPage(ctx context.Context) *shownPage {
 	default:
 		d.found(levelOK, "page", "", "%d %s, %s%s", p.status, kind, size(int64(p.size)), at)
 	}
+	if p.cut != nil {
+		d.found(levelNote, "page", "", "it broke off: %v", unwrapURL(p.cut))
+	}
 	return p
 }
 
@@ -170,7 +242,7 @@ func unwrapURL(err error) error {
 func (d *doctor) lookAtTLS(res *http.Response) {
 	u := res.Request.URL
 	if res.TLS == nil {
-		if ip := net.ParseIP(u.Hostname()); u.Hostname() == "localhost" || ip.IsLoopback() {
+		if atHome(u) {
 			d.found(levelNote, "certificate", "", "plain HTTP, which on this machine is like HTTPS for browsers")
 			return
 		}

@@ -18,6 +18,9 @@ import (
 // run it.
 func (d *doctor) lookAtContext(ctx context.Context, p *shownPage) *shownContext {
 	switch n := len(p.contexts) + len(p.loaders); {
+	case n == 0 && p.header.Get(debugHeader) == outcomeText(reasonOff, false):
+		d.found(levelNote, "context", "", "by `inject off` the page has no context, and has to ask for it itself")
+		return nil
 	case n == 0:
 		d.found(levelError, "context", missingRemedy(p), "the page has no context%s", outcomeOf(p))
 		return nil
@@ -38,12 +41,12 @@ func (d *doctor) lookAtContext(ctx context.Context, p *shownPage) *shownContext 
 	for _, s := range p.runtimes {
 		d.lookAtSource(ctx, p, s)
 	}
-	d.lookAtSharing(ctx, p, c, func() (http.Header, *shownContext, error) {
+	d.lookAtSharing(p, c, func() (*shownContext, error) {
 		again, _, err := d.getPage(ctx)
 		if err != nil || len(again.contexts) == 0 {
-			return nil, nil, errors.Join(err, errNoContext)
+			return nil, errors.Join(err, errNoContext)
 		}
-		return again.header, again.contexts[0].context, again.contexts[0].err
+		return again.contexts[0].context, again.contexts[0].err
 	})
 	return c
 }
@@ -65,11 +68,14 @@ func (d *doctor) lookAtLoader(ctx context.Context, p *shownPage) *shownContext {
 		return nil
 	}
 	d.describe(c)
-	d.lookAtPolicy(inject.BlocksOwnScript(p.policies, p.url, s.nonce), "the loader")
+	d.lookAtPolicy(inject.BlocksSource(p.policies, p.url, s.src, s.nonce), "the loader")
 	for _, s := range p.runtimes {
 		d.lookAtSource(ctx, p, s)
 	}
-	d.lookAtSharing(ctx, &shownPage{url: s.src, header: header}, c, get)
+	d.lookAtSharing(&shownPage{url: s.src, header: header}, c, func() (*shownContext, error) {
+		_, c, err := get()
+		return c, err
+	})
 	return c
 }
 
@@ -93,7 +99,7 @@ func (d *doctor) lookAtPolicy(blocking, what string) {
 
 // lookAtSource tells whether the browser runtime can be loaded.
 func (d *doctor) lookAtSource(ctx context.Context, p *shownPage, s sourceScript) {
-	d.lookAtPolicy(inject.BlocksOwnScript(p.policies, p.url, s.nonce), "the runtime")
+	d.lookAtPolicy(inject.BlocksSource(p.policies, p.url, s.src, s.nonce), "the runtime")
 	if _, _, err := d.getSource(ctx, p, s.src); err != nil {
 		d.found(levelError, "runtime", "the API's path has to reach this server: see that no handler or proxy takes it", "the browser runtime can't be loaded from %s: %v", s.src, err)
 		return
@@ -121,22 +127,16 @@ func (d *doctor) getSource(ctx context.Context, p *shownPage, src *url.URL) (*ht
 }
 
 // lookAtSharing tells whether two who ask get two sessions.
-func (d *doctor) lookAtSharing(ctx context.Context, p *shownPage, c *shownContext, again func() (http.Header, *shownContext, error)) {
+func (d *doctor) lookAtSharing(p *shownPage, c *shownContext, again func() (*shownContext, error)) {
 	const remedy = "a cache keeps what is one visitor's own: let it obey Cache-Control and CDN-Cache-Control, or use `inject loader`"
-	header, other, err := again()
+	other, err := again()
 	switch {
 	case err != nil:
-		d.found(levelWarning, "sharing", "try again: it may be a node of several that differs", "asked a second time there was no context: %v", err)
+		d.found(levelWarning, "sharing", "try again: it may be a node of several that differs, or a limit on requests", "asked a second time there was no context: %v", err)
 		return
 	case other.Session.SessionID == c.Session.SessionID:
 		d.found(levelError, "sharing", remedy, "two who ask for %s get the same session", p.url)
 		return
-	}
-	for _, h := range []http.Header{p.header, header} {
-		if sign := fromCache(h); sign != "" {
-			d.found(levelError, "sharing", remedy, "a context comes from a cache: %s", sign)
-			return
-		}
 	}
 	if !private(p.header) {
 		d.found(levelWarning, "sharing", "see which `header` line or proxy replaces it; shared caches may keep the page without", "Cache-Control is %q, and should be private", p.header.Get("Cache-Control"))
@@ -165,5 +165,5 @@ func missingRemedy(p *shownPage) string {
 	case p.status < 200 || p.status > 299:
 		return "pages of errors have a context only in handle_errors: name a page that is answered with 200"
 	}
-	return "see that this host's site has session_context before what answers; with `debug` in it the answer says why (header " + debugHeader + ")"
+	return "see that this host's site has session_context before what answers; with `debug` in it the answer says why (header " + debugHeader + "). By `inject off` there is none, and all is well"
 }

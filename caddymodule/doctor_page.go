@@ -33,12 +33,13 @@ type shownPage struct {
 	url      *url.URL // after redirects
 	status   int
 	header   http.Header
+	cut      error // why the answer broke off, if it did
 	size     int
 	contexts []contextScript
 	runtimes []sourceScript
 	loaders  []sourceScript
-	// policies are those of the header and of `<meta>` elements; only those of
-	// the header rule our scripts, which stand before.
+	// policies are those of the header and of `<meta>` elements in the head; only
+	// those of the header rule our scripts, which stand before.
 	policies, metaPolicies []string
 }
 
@@ -60,10 +61,18 @@ func readPage(p *shownPage, body []byte) {
 	p.size = len(body)
 	p.policies = p.header.Values("Content-Security-Policy")
 	z := html.NewTokenizer(bytes.NewReader(body))
+	inHead, templates := true, 0
 	for {
 		switch z.Next() {
 		case html.ErrorToken:
 			return
+		case html.EndTagToken:
+			switch t := z.Token(); t.Data {
+			case "head":
+				inHead = false
+			case "template":
+				templates--
+			}
 		case html.StartTagToken, html.SelfClosingTagToken:
 			t := z.Token()
 			attrs := map[string]string{}
@@ -71,14 +80,19 @@ func readPage(p *shownPage, body []byte) {
 				attrs[a.Key] = a.Val
 			}
 			switch t.Data {
+			case "html", "head", "title", "base", "link", "style", "noscript":
+			case "template":
+				templates++
 			case "meta":
-				if strings.EqualFold(attrs["http-equiv"], "Content-Security-Policy") {
+				if inHead && templates <= 0 && strings.EqualFold(attrs["http-equiv"], "Content-Security-Policy") {
 					p.metaPolicies = append(p.metaPolicies, attrs["content"])
 				}
 			case "script":
 				if _, ours := attrs["data-session-context"]; ours {
 					p.addScript(attrs, z)
 				}
+			default: // it ends the head
+				inHead = inHead && templates > 0
 			}
 		}
 	}
@@ -87,6 +101,9 @@ func readPage(p *shownPage, body []byte) {
 func (p *shownPage) addScript(attrs map[string]string, z *html.Tokenizer) {
 	if text := attrs["src"]; text != "" {
 		src, err := p.url.Parse(text)
+		if err == nil {
+			src, err = normalize(src)
+		}
 		if err != nil {
 			return
 		}

@@ -78,13 +78,22 @@ func TestDoctorReadsPages(t *testing.T) {
 		}, nil, levelError, "api", `"nowhere"`},
 		"a hit": {func() string {
 			return `<script data-session-context>` + aContext(fresh(), now) + `</script>`
-		}, []string{"CF-Cache-Status", "HIT"}, levelError, "sharing", "CF-Cache-Status: HIT"},
+		}, []string{"CF-Cache-Status", "HIT", "Age", "7", "Cache-Control", "private"}, levelOK, "sharing", ""}, // of what Caddy asks
 		"another at the second try": {func() string {
 			if fresh(); sessions%2 == 0 {
 				return "<p>"
 			}
 			return `<script data-session-context>` + aContext("a", now) + `</script>`
 		}, nil, levelWarning, "sharing", "a second time"},
+		"none, as is wanted": {func() string { return "<p>" }, []string{debugHeader, "skipped; reason=off"}, levelNote, "context", "ask for it itself"},
+		"policies that no browser heeds": {func() string {
+			no := `<meta http-equiv=Content-Security-Policy content="connect-src 'none'">`
+			sandbox := strings.Replace(no, "connect-src 'none'", "sandbox", 1)
+			return `<!doctype html><head><script data-session-context>` + strings.Replace(aContext(fresh(), now), "nowhere", "http://127.0.0.1:1", 1) + `</script>` + sandbox + `<template>` + no + `</template><title>` + no + `</title></head>` + no
+		}, nil, levelOK, "policy", "the context's script"},
+		"a policy after the first words": {func() string {
+			return `<!doctype html><script data-session-context>` + strings.Replace(aContext(fresh(), now), "nowhere", "http://127.0.0.1:1", 1) + `</script><p><meta http-equiv=Content-Security-Policy content="connect-src 'none'">`
+		}, nil, levelOK, "policy", "the context's script"},
 		"plain text": {func() string { return "" }, []string{"Content-Type", "text/plain"}, levelError, "page", "text/plain"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -102,6 +111,9 @@ func TestDoctorReadsPages(t *testing.T) {
 			}))
 			defer server.Close()
 			got := examined(t, server, "http://lp.test/", nil)
+			if f := got["policy"]; len(f) > 1 {
+				t.Errorf("it found %+v", f)
+			}
 			for _, f := range got[tt.code] {
 				if f.Level == tt.level && strings.Contains(f.Text+f.Remedy, tt.parts) {
 					return
@@ -228,8 +240,161 @@ func TestDoctorKeepsHeaders(t *testing.T) {
 		t.Errorf("asked here %d times, elsewhere %d: %+v", here, elsewhere, got)
 	}
 	got = examined(t, site, "http://lp.test/round", func(d *doctor) { d.header = header })
-	if c := got["connection"]; len(c) != 1 || !strings.Contains(c[0].Text, "10 redirects") {
+	if c := got["connection"]; len(c) != 1 || !strings.Contains(c[0].Text, "10 redirects") || !strings.Contains(c[0].Remedy, "by plain HTTP") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestWhoMayKnowTheHeaders of `-H`.
+func TestWhoMayKnowTheHeaders(t *testing.T) {
+	for _, tt := range []struct {
+		page, asked string
+		may         bool
+	}{
+		{"https://a.test/", "https://a.test/client-api/v1", true},
+		{"https://a.test/", "http://a.test/", false},
+		{"http://a.test/", "https://a.test/", true},
+		{"http://a.test:81/", "https://a.test/", true},
+		{"http://a.test/", "http://b.test/", false},
+		{"https://a.test/", "https://a.test:444/", false},
+		{"https://a.test/", "https://api.a.test/", false},
+	} {
+		page, err := url.Parse(tt.page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked, err := url.Parse(tt.asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (&doctor{page: page}).mayKnow(asked); got != tt.may {
+			t.Errorf("%s of the page %s: %v", asked, page, got)
+		}
+	}
+}
+
+// TestDoctorOfACutPage: what came is looked at.
+func TestDoctorOfACutPage(t *testing.T) {
+	n := 0
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n++
+		w.Header().Set("Content-Type", "text/html")
+		w.Header().Set("Content-Length", "100000")
+		fmt.Fprintf(w, "<script data-session-context>%s</script>", aContext(fmt.Sprint(n), noon.UnixMilli()))
+	}))
+	defer site.Close()
+	got := examined(t, site, "http://lp.test/", nil)
+	if p := got["page"]; len(p) != 2 || p[1].Level != levelNote || len(got["context"]) != 1 || got["context"][0].Level != levelOK {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestDoctorOfMixedContent: browsers would not make the call at all.
+func TestDoctorOfMixedContent(t *testing.T) {
+	server, roots := secured(t, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	for base, mixed := range map[string]bool{
+		"http://lp.test": true, "https://lp.test": false, "http://127.0.0.1:1": false, "http://app.localhost:1": false,
+	} {
+		server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			fmt.Fprintf(w, "<script data-session-context>%s</script>", strings.Replace(aContext("s", 0), "nowhere", base, 1))
+		})
+		got := examined(t, server, "https://lp.test/", func(d *doctor) { d.roots, d.now = roots, time.Now })
+		if a := got["api"]; len(a) != 1 || strings.Contains(a[0].Text, "mixed content") != mixed {
+			t.Errorf("%s: %+v", base, got)
+		}
+	}
+}
+
+// TestDoctorTellsRefusalsApart: keys that differ are one reason of many.
+func TestDoctorTellsRefusalsApart(t *testing.T) {
+	refusal := func(status int, code string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			w.WriteHeader(status)
+			if code != "" {
+				fmt.Fprintf(w, `{"success":false,"error":"no","code":%q}`, code)
+			}
+		}
+	}
+	for name, tt := range map[string]struct {
+		route  string // whose answer it is
+		answer func(http.ResponseWriter)
+		level  level
+		code   string
+	}{
+		"keys":       {"init", refusal(401, "invalid_session"), levelError, "tokens"},
+		"campaigns":  {"init", refusal(403, "unknown_campaign"), levelError, "tokens"},
+		"limit":      {"init", refusal(429, "rate_limited"), levelNote, "api"},
+		"store":      {"init", refusal(503, "store_unavailable"), levelError, "api"},
+		"firewall":   {"track", refusal(403, ""), levelError, "api"},
+		"firewall 2": {"batch-track", refusal(200, ""), levelError, "api"},
+		"all well":   {"", nil, levelOK, "tokens"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := 0
+			site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				n++
+				context := strings.Replace(aContext(fmt.Sprint(n), noon.UnixMilli()), "nowhere", "http://"+r.Host, 1)
+				_, route, _ := strings.Cut(r.URL.Path, "/client-api/v1/")
+				route = route[strings.LastIndexByte(route, '/')+1:]
+				if tt.route != "" && route == tt.route {
+					tt.answer(w)
+					return
+				}
+				switch route {
+				case "":
+					w.Header().Set("Content-Type", "text/html")
+					fmt.Fprintf(w, "<script data-session-context>%s</script>", context)
+				case "context":
+					w.Header().Set("Content-Type", "application/json")
+					_, document, _ := strings.Cut(context, ".X=")
+					document, _, _ = strings.Cut(document, ";window")
+					fmt.Fprint(w, document)
+				case "init":
+					w.Header().Set("Content-Type", "application/json")
+					fmt.Fprint(w, `{"success":true}`)
+				default:
+					refusal(400, "invalid_event")(w)
+				}
+			}))
+			defer site.Close()
+			got := examined(t, site, "http://lp.test/", nil)
+			bad := 0
+			for _, f := range append(got["api"], got["tokens"]...) {
+				if f.Level == levelError || f.Level == levelNote {
+					bad++
+				}
+			}
+			c := got[tt.code]
+			if len(c) == 0 || c[len(c)-1].Level != tt.level || tt.level == levelOK && bad > 0 || tt.level != levelOK && bad != 1 {
+				t.Errorf("want one %s %s: %+v", tt.level, tt.code, got)
+			}
+		})
+	}
+}
+
+func TestWhichServersTrustProxies(t *testing.T) {
+	trusting, not := httpServer{Listen: []string{":443"}, TrustedProxies: []byte(`{"source":"static"}`)}, httpServer{Listen: []string{"tcp/127.0.0.1:8443"}}
+	for name, tt := range map[string]struct {
+		page    string
+		servers map[string]httpServer
+		level   level
+	}{
+		"the page's":         {"https://a.test/", map[string]httpServer{"a": trusting, "b": not}, levelOK},
+		"not the page's":     {"https://a.test:8443/", map[string]httpServer{"a": trusting, "b": not}, levelWarning},
+		"of another port":    {"https://a.test:1/", map[string]httpServer{"a": trusting, "b": not}, levelWarning},
+		"all, another port":  {"https://a.test:1/", map[string]httpServer{"a": trusting}, levelOK},
+		"none, another port": {"https://a.test:1/", map[string]httpServer{"b": not}, levelWarning},
+	} {
+		page, err := url.Parse(tt.page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &doctor{page: page, front: "Cloudflare", servers: func() (map[string]httpServer, error) { return tt.servers, nil }}
+		d.lookAtProxies()
+		if len(d.findings) != 1 || d.findings[0].Level != tt.level {
+			t.Errorf("%s: %+v", name, d.findings)
+		}
 	}
 }
 
@@ -278,11 +443,17 @@ func TestWhatStandsBeforeCaddy(t *testing.T) {
 func TestURLsAndHeadersOfDoctor(t *testing.T) {
 	for in, want := range map[string]string{
 		"lp.example.com": "https://lp.example.com/", "http://a.test:8080/x?y#z": "http://a.test:8080/x?y", "lp.example.com/a": "https://lp.example.com/a",
-		"ftp://a.test": "", "https://": "", "": "", "https://a b/": "", "https://:80/": "",
+		"HTTPS://LP.Example.com:443": "https://lp.example.com/", "http://a.test:80/": "http://a.test/", "http://a.test:443/": "http://a.test:443/",
+		"http://[::1]:80/": "http://[::1]/", "http://[::1]:81/": "http://[::1]:81/", "münchen.de": "https://xn--mnchen-3ya.de/", "a_b.test": "https://a_b.test/",
+		"ftp://a.test": "", "https://": "", "": "", "https://a b/": "", "https://:80/": "", "https://ü_\u0000.de/": "",
 	} {
-		if u, err := pageURL(in); (err != nil) != (want == "") || err == nil && u.String() != want {
+		if u, err := pageURL(in, http.Header{}); (err != nil) != (want == "") || err == nil && u.String() != want {
 			t.Errorf("%q: %v %v, want %q", in, u, err, want)
 		}
+	}
+	h := http.Header{}
+	if u, err := pageURL("https://bob:s3cret@a.test/", h); err != nil || u.String() != "https://a.test/" || h.Get("Authorization") != "Basic Ym9iOnMzY3JldA==" {
+		t.Errorf("%v %v %v", u, err, h)
 	}
 	if h, err := parseHeaders([]string{"a: b", "A:c: d"}); err != nil || len(h["A"]) != 2 || h["A"][1] != "c: d" {
 		t.Errorf("%v %v", h, err)

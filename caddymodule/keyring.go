@@ -108,7 +108,7 @@ func (k *keyRing) read(ctx context.Context) error {
 }
 
 func (k *keyRing) load(ctx context.Context) ([]byte, *sessionctx.Ring, error) {
-	b, err := k.storage.Load(ctx, ringKey)
+	b, err := loaded(ctx, k.storage, ringKey)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading key ring from storage: %w", err)
 	}

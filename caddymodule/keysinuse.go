@@ -81,5 +81,5 @@ func holdKeys(s storage) (u *keysInUse, release func()) {
 	name := fmt.Sprintf("%T %s", s, named)
 	// The constructor doesn't fail.
 	v, _, _ := keysByStorage.LoadOrNew(name, func() (caddy.Destructor, error) { return newKeysInUse(), nil })
-	return v.(*keysInUse), func() { _, _ = keysByStorage.Delete(name) }
+	return v.(*keysInUse), sync.OnceFunc(func() { _, _ = keysByStorage.Delete(name) })
 }

@@ -90,11 +90,53 @@ func TestAReloadWaitsForNoStorage(t *testing.T) {
 		})
 	}
 	before.release()
+	before.release() // once is enough
 	last := newKeysConfig(&namedStorage{m, t.Name(), stalled})
 	defer last.release()
 	if last.ring.current(t.Context(), 0) != nil || last.days.current(t.Context(), 0) != nil {
 		t.Error("keys are kept that no config uses")
 	}
+}
+
+// deafStorage goes on reading after its context has ended, as on a hung disk.
+type deafStorage struct {
+	*namedStorage
+	hung chan struct{}
+}
+
+func (s *deafStorage) Load(ctx context.Context, key string) ([]byte, error) {
+	<-s.hung
+	return s.memoryStorage.Load(ctx, key)
+}
+
+// TestAHungStorageHoldsUpItsOwnConfigOnly: the next one may have a connection
+// that works.
+func TestAHungStorageHoldsUpItsOwnConfigOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemoryStorage()
+		well := &namedStorage{m, t.Name(), nil}
+		hung := make(chan struct{})
+		before, after := newKeysConfig(well), newKeysConfig(well)
+		defer before.release()
+		defer after.release()
+		deaf := &deafStorage{well, hung}
+		before.ring.storage, before.days.storage = deaf, deaf
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 2)
+		go func() { done <- before.ring.refresh(ctx) }()
+		go func() { done <- before.days.refresh(ctx) }()
+		synctest.Wait()
+		cancel()
+		<-done
+		<-done
+		after.refresh(t)
+		had := after.ring.ring.Load()
+		close(hung) // what comes so late changes nothing
+		synctest.Wait()
+		if after.ring.ring.Load() != had || before.ring.ring.Load() != had {
+			t.Error("the ring was replaced")
+		}
+	})
 }
 
 // TestAConfigThatEndsLeavesNoTrouble: that its reading was broken off says

@@ -38,6 +38,27 @@ func locked(ctx context.Context, s storage, log *zap.Logger, name string, f func
 	return f()
 }
 
+// loaded reads a value, no longer than ctx lasts. Storages on a hung disk or a
+// dead connection may go on for longer: who has the turn would keep it then from
+// the next config, whose storage may be well.
+func loaded(ctx context.Context, s storage, key string) ([]byte, error) {
+	type answer struct {
+		value []byte
+		err   error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		b, err := s.Load(ctx, key)
+		done <- answer{b, err}
+	}()
+	select {
+	case a := <-done:
+		return a.value, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // keepFresh calls refresh at once and every so often, sooner after a failure,
 // until ctx ends. tell hears of the first failure in a row, and with nil of its
 // end.

@@ -79,6 +79,20 @@ func TestDoctorOfAHealthySite(t *testing.T) {
 		t.Errorf("visits: %v", rows)
 	}
 
+	// Nor where a proxy passes on no header that says what a request is for.
+	bare := startLanding(t, globals(tinybirdSink(tb))+landing("30m", "visit page"))
+	before := startCaddy(t, "{\n\tadmin ADMIN\n\tauto_https off\n\tpersist_config off\n}\nSITE {\n\treverse_proxy "+address(bare.site)+" {\n\t\theader_up -Sec-*\n\t\theader_up Host {hostport}\n\t}\n}\n")
+	if _, code := bare.doctor(before.site); code != 0 {
+		t.Errorf("exit code %d behind a proxy", code)
+	}
+	for _, row := range waitRows(t, tb, "traffic_v1", 4) {
+		expect(t, "page of a doctor", row, map[string]any{"counted": 0})
+	}
+	bare.stop()
+	if rows, _ := tb.Distinct("session_v1"); len(rows) > 0 {
+		t.Errorf("visits: %v", rows)
+	}
+
 	out, err := c.command("session-context", "doctor", site, "--address", c.admin).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "connection") || !strings.Contains(string(out), "→ see that Caddy runs") {
 		t.Errorf("of a site that is down: %v\n%s", err, out)
@@ -113,7 +127,7 @@ func TestDoctorFinds(t *testing.T) {
 		{name: "nothing with a loader", block: campaignLines("cmp_loader", "inject loader", "client on") + files},
 		{name: "no directive", block: strings.TrimSpace(files), level: "error", code: "context", text: "no context"},
 		{name: "an API without pages", block: "session_context_api" + files, level: "error", code: "context", text: "no context"},
-		{name: "off", block: campaignLines("cmp_off", "inject off", "debug") + files, level: "error", code: "context", text: "skipped; reason=off"},
+		{name: "off", block: campaignLines("cmp_off", "inject off") + files, level: "error", code: "context", text: "no context"},
 		{name: "no page", block: campaignLines("cmp_js") + files, page: "/app.js", level: "error", code: "page", text: "text/javascript"},
 		{name: "missing page", block: campaignLines("cmp_404") + files, page: "/missing", level: "error", code: "page", text: "404"},
 		{name: "a copy with its script", block: "root DIR/www/copy\n\tfile_server", level: "error", code: "sharing", text: "the same session"},
@@ -130,6 +144,9 @@ func TestDoctorFinds(t *testing.T) {
 		{name: "a closed site", block: campaignLines("cmp_closed_site") + closed + files, level: "error", code: "page", text: "403"},
 		{name: "a closed site that is let in", block: campaignLines("cmp_let_in") + closed + files, args: []string{"-H", "X-Key: secret", "-H", "X-Other:a: b"}},
 		{name: "a redirect", block: "redir /old /\n\t" + campaignLines("cmp_redirect") + files, page: "/old"},
+		{name: "a cache behind", block: campaignLines("cmp_behind") + "\n\thandle {\n\t\theader X-Cache HIT\n\t\theader Age 99\n\t\theader Via \"1.1 varnish\"\n" + files + "\n\t}"},
+		{name: "off, as is wanted", block: campaignLines("cmp_off_debug", "inject off", "debug") + files},
+		{name: "a firewall before events", block: "@events path /client-api/v1/events/track\n\troute {\n\t\trespond @events 403\n\t\t" + campaignLines("cmp_wall") + "\n\t}" + files, level: "error", code: "api", text: "events/track is no event's"},
 		{name: "a proxy that is not trusted", block: campaignLines("cmp_proxy") + files, front: func(site string) string { return cache.before(site) }, level: "warning", code: "trusted_proxies", text: "a cache stands before Caddy"},
 		{name: "a cache that obeys nothing", block: campaignLines("cmp_cache") + files, front: func(site string) string {
 			return cache.before(site, "proxy_ignore_headers Cache-Control Expires X-Accel-Expires Set-Cookie Vary;")

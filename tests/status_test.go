@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os/exec"
 	"slices"
 	"strings"
@@ -159,5 +162,53 @@ func TestStatusOfPagesWithALoader(t *testing.T) {
 	v.page("/missing")
 	if st, code := c.status(); code != 0 || st.Campaigns[0].Counted != 1 || st.Campaigns[0].Pages["injected"] != 2 {
 		t.Errorf("exit code %d: %+v", code, st)
+	}
+}
+
+// TestStatusAfterAFailedReload: Caddy leaves the admin API of a config that
+// failed in place; what it tells is of the one that runs.
+func TestStatusAfterAFailedReload(t *testing.T) {
+	t.Parallel()
+	c := startLanding(t, globals("")+landing("30m"))
+	v := newVisitor(t, c.site, desktop, true)
+	s := v.visit("/")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	another := strings.Replace(landing("30m"), "cmp_1", "cmp_2", 1)
+	elsewhere := strings.Replace(globals(""), "{\n", "{\n\tstorage file_system DIR/other\n", 1)
+	for name, config := range map[string]string{
+		"while it is provisioned": elsewhere + another + "\nhttp://a.test {\n\treverse_proxy {\n\t\tto https://b.test\n\t\ttransport http {\n\t\t\ttls_trust_pool file DIR/none.pem\n\t\t}\n\t}\n}\n",
+		"while it starts":         elsewhere + another + "\nhttp://" + taken.Addr().String() + " {\n\trespond ok\n}\n",
+		"without our app":         "{\n\tadmin ADMIN\n\tauto_https off\n\tpersist_config off\n}\nhttp://" + taken.Addr().String() + " {\n\trespond ok\n}\n",
+	} {
+		res, err := http.Post("http://"+c.admin+"/load", "text/caddyfile", strings.NewReader(c.expand(config)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if !strings.Contains(string(answer), "loading new config") { // the status may be 200 all the same
+			t.Fatalf("%s: the config was loaded: %s %s", name, res.Status, answer)
+		}
+		st, code := c.status()
+		if code != 0 || len(st.Campaigns) != 1 || st.Campaigns[0].Campaign != "cmp_1" || !st.Keys.Available || st.Campaigns[0].Pages["injected"] == 0 {
+			t.Errorf("it failed %s: exit code %d, %+v", name, code, st)
+		}
+	}
+	before := c.mustKeys("list")
+	c.mustKeys("rotate")
+	if after := c.mustKeys("list"); strings.Count(after, "\n") <= strings.Count(before, "\n") {
+		t.Errorf("a key was not added to the ring in use:\n%s", after)
+	}
+	if err := c.knows(v, s); err != nil {
+		t.Error(err)
+	}
+	// A config that is loaded, and has none of ours, has nothing to tell.
+	c.reload("{\n\tadmin ADMIN\n\tauto_https off\n\tpersist_config off\n}\nSITE {\n\trespond ok\n}\n")
+	if out, code := c.statusOf(); code == 0 || !strings.Contains(out, "not_configured") {
+		t.Errorf("without session_context: exit code %d\n%s", code, out)
 	}
 }

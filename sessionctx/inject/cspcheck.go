@@ -8,31 +8,33 @@ import (
 
 // BlocksScript returns the first policy that keeps the page's inline script
 // with that nonce from running, "" if none does. values are those of the header
-// Content-Security-Policy, or of such `<meta>` elements; nonce may be empty.
+// Content-Security-Policy; nonce may be empty.
 func BlocksScript(values []string, nonce string) string {
 	return firstPolicy(values, func(p policy) bool {
 		return p.sandboxed() || p.rules() && !p.sources.inlineAllowed() && !p.sources.admits(nonce)
 	})
 }
 
-// BlocksOwnScript is BlocksScript for a script that is loaded from page's own
-// host.
-func BlocksOwnScript(values []string, page *url.URL, nonce string) string {
+// BlocksSource is BlocksScript for a script that the page loads from src.
+func BlocksSource(values []string, page, src *url.URL, nonce string) string {
 	return firstPolicy(values, func(p policy) bool {
-		return p.sandboxed() || p.rules() && !p.sources.ownHostAllowed(page.Host, page.Scheme == "https") && !p.sources.admits(nonce)
+		if p.sandboxed() {
+			return true
+		}
+		strict := slices.ContainsFunc(p.sources, func(s string) bool { return strings.EqualFold(s, "'strict-dynamic'") })
+		return p.rules() && !p.sources.admits(nonce) && (strict || !p.sources.match(page, src))
 	})
 }
 
 // BlocksConnection returns the first policy that keeps scripts of the page from
-// calling target, "" if none does. Of sources with a path only the host is
-// looked at.
+// calling target, "" if none does. values may be those of `<meta>` elements too.
 func BlocksConnection(values []string, page, target *url.URL) string {
 	return firstPolicy(values, func(p policy) bool {
 		sources, ruled := p.directive("connect-src")
 		if !ruled {
 			sources, ruled = p.directive("default-src")
 		}
-		return p.sandboxed() || ruled && !sources.connects(page, target)
+		return ruled && !sources.match(page, target)
 	})
 }
 
@@ -60,28 +62,92 @@ func (p policy) directive(name string) (sources sourceList, ok bool) {
 // admits reports whether a script with that nonce may run for it.
 func (s sourceList) admits(nonce string) bool { return nonce != "" && s.hasNonce(nonce) }
 
-// connects reports whether a connection to target is allowed
-// (CSP3 §6.7.2.7).
-func (s sourceList) connects(page, target *url.URL) bool {
-	secure := target.Scheme == "https"
-	return slices.ContainsFunc(s, func(source string) bool {
-		switch {
-		case source == "*", strings.EqualFold(source, target.Scheme+":"), secure && strings.EqualFold(source, "http:"):
-			return true
-		case strings.EqualFold(source, "'self'"):
-			return target.Host == page.Host && (target.Scheme == page.Scheme || secure)
-		case strings.HasPrefix(source, "'"):
-			return false
-		}
-		scheme, rest, found := strings.Cut(source, "://")
-		if !found {
-			scheme, rest = "", source
-		}
-		host, _, _ := strings.Cut(rest, "/")
-		host = strings.TrimSuffix(host, map[bool]string{true: ":443", false: ":80"}[secure])
-		if scheme != "" {
-			host = scheme + "://" + host
-		}
-		return hostMatches(strings.TrimSuffix(host, ":*"), target.Host, secure)
-	})
+// match reports whether a URL matches the list, as browsers do it (CSP3
+// §6.7.2.7). Unlike ownHostAllowed it says what they allow, not what is
+// sure to be allowed.
+func (s sourceList) match(page, target *url.URL) bool {
+	return slices.ContainsFunc(s, func(source string) bool { return sourceMatches(source, page, target) })
+}
+
+func sourceMatches(source string, page, target *url.URL) bool {
+	scheme, rest, found := strings.Cut(source, "://")
+	if !found {
+		scheme, rest = page.Scheme, source
+	}
+	host, path, slash := strings.Cut(rest, "/")
+	if slash {
+		path = "/" + path
+	}
+	source, scheme, host = strings.ToLower(source), strings.ToLower(scheme), strings.ToLower(host)
+	switch {
+	case source == "*":
+		return target.Scheme == "http" || target.Scheme == "https" || target.Scheme == page.Scheme
+	case source == "'self'":
+		return target.Hostname() == page.Hostname() && schemeMatches(page.Scheme, target.Scheme) &&
+			(portOf(target) == portOf(page) || page.Port() == "" && target.Port() == "")
+	case strings.HasPrefix(source, "'"):
+		return false
+	case strings.HasSuffix(source, ":"): // a scheme alone
+		return schemeMatches(strings.TrimSuffix(source, ":"), target.Scheme)
+	}
+	host, port := cutPort(host)
+	return schemeMatches(scheme, target.Scheme) && wildHostMatches(host, target.Hostname()) &&
+		portMatches(port, scheme, target) && pathMatches(path, target)
+}
+
+// schemeMatches is §6.7.2.9: a source of HTTP is one of HTTPS too.
+func schemeMatches(source, target string) bool {
+	return source == target || source == "http" && target == "https"
+}
+
+func wildHostMatches(source, host string) bool {
+	host = strings.ToLower(host)
+	if tail, wild := strings.CutPrefix(source, "*."); wild {
+		return strings.HasSuffix(host, "."+tail)
+	}
+	return source == "*" || strings.Trim(source, "[]") == host
+}
+
+// portMatches is §6.7.2.11. A source without a port means its scheme's, and
+// that of HTTPS where it means HTTP.
+func portMatches(source, scheme string, target *url.URL) bool {
+	port := portOf(target)
+	switch source {
+	case "*", port:
+		return true
+	case "":
+		return port == defaultPorts[scheme] || port == defaultPorts[target.Scheme]
+	case "80":
+		return port == "443" && target.Scheme == "https"
+	}
+	return false
+}
+
+// pathMatches is §6.7.2.12: one that ends with a slash stands for all below.
+func pathMatches(source string, target *url.URL) bool {
+	path := target.EscapedPath()
+	switch {
+	case source == "" || source == "/" && path == "":
+		return true
+	case strings.HasSuffix(source, "/"):
+		return strings.HasPrefix(path, source)
+	}
+	return path == source
+}
+
+var defaultPorts = map[string]string{"http": "80", "https": "443"}
+
+func portOf(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
+	}
+	return defaultPorts[u.Scheme]
+}
+
+// cutPort takes the port off a host; an IPv6 address has colons of its own.
+func cutPort(host string) (name, port string) {
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		return host[:i], host[i+1:]
+	}
+	return host, ""
 }

@@ -30,7 +30,7 @@ func TestWhatPoliciesBlock(t *testing.T) {
 		{[]string{"script-src 'strict-dynamic' 'self' 'nonce-YWJj'"}, "", "script-src 'strict-dynamic' 'self' 'nonce-YWJj'", "script-src 'strict-dynamic' 'self' 'nonce-YWJj'", "", ""},
 		{[]string{"img-src *, script-src 'none'"}, "YWJj", "script-src 'none'", "script-src 'none'", "", ""},
 		{[]string{"img-src *", " default-src 'self' 'nonce-YWJj' "}, "YWJj", "", "", "", "default-src 'self' 'nonce-YWJj'"},
-		{[]string{"sandbox allow-forms"}, "", "sandbox allow-forms", "sandbox allow-forms", "sandbox allow-forms", "sandbox allow-forms"},
+		{[]string{"sandbox allow-forms"}, "", "sandbox allow-forms", "sandbox allow-forms", "", ""},
 		{[]string{"sandbox allow-scripts"}, "", "", "", "", ""},
 		{[]string{"connect-src 'none'; default-src *"}, "YWJj", "connect-src 'none'; default-src *", "", "connect-src 'none'; default-src *", "connect-src 'none'; default-src *"},
 		{[]string{"default-src 'none'; connect-src"}, "", "x", "x", "x", "x"},
@@ -39,7 +39,14 @@ func TestWhatPoliciesBlock(t *testing.T) {
 		{[]string{"connect-src http:"}, "", "", "", "", ""}, // CSP3 §6.7.2.9: it matches the secure scheme too
 		{[]string{"connect-src wss:"}, "", "", "", "connect-src wss:", "connect-src wss:"},
 		{[]string{"connect-src *.example.com"}, "", "", "", "", ""},
-		{[]string{"connect-src https://*.example.com:443/v1/"}, "", "", "", "", ""},
+		{[]string{"connect-src *:*"}, "", "", "", "", ""},
+		{[]string{"connect-src https://*"}, "", "", "", "", ""},
+		{[]string{"connect-src *:443"}, "", "", "", "", ""},
+		{[]string{"connect-src *:80"}, "", "", "", "", ""}, // §6.7.2.11: upgraded
+		{[]string{"connect-src *:8443"}, "", "", "", "connect-src *:8443", "connect-src *:8443"},
+		{[]string{"script-src https://lp.example.com:*/"}, "", "script-src https://lp.example.com:*/", "", "", ""},
+		{[]string{"script-src https://lp.example.com/b"}, "", "script-src https://lp.example.com/b", "script-src https://lp.example.com/b", "", ""},
+		{[]string{"connect-src https://*.example.com:443/v1/ HTTPS://LP.example.com/a"}, "", "", "", "", "connect-src https://*.example.com:443/v1/ HTTPS://LP.example.com/a"},
 		{[]string{"connect-src api.example.com:*"}, "", "", "", "connect-src api.example.com:*", ""},
 		{[]string{"connect-src http://api.example.com 'self'"}, "", "", "", "", ""},
 		{[]string{"connect-src https://api.example.com:8443 'self'"}, "", "", "", "", "connect-src https://api.example.com:8443 'self'"},
@@ -54,11 +61,31 @@ func TestWhatPoliciesBlock(t *testing.T) {
 			}
 		}
 		check("inline", BlocksScript(tt.policies, tt.nonce), tt.script)
-		check("own host's", BlocksOwnScript(tt.policies, page, tt.nonce), tt.own)
+		check("own host's", BlocksSource(tt.policies, page, page, tt.nonce), tt.own)
 		check("call", BlocksConnection(tt.policies, page, page), tt.connect)
 		check("call elsewhere", BlocksConnection(tt.policies, page, api), tt.to)
 	}
-	if BlocksConnection([]string{"connect-src 'self'"}, mustURL("http://a.test"), mustURL("https://a.test")) != "" {
-		t.Error("'self' keeps a page from its own host's secure side")
+	for source, tt := range map[string]struct {
+		page, target string
+		ok           bool
+	}{
+		"'self'":               {"http://a.test", "https://a.test", true},
+		"'SELF'":               {"http://a.test:81", "http://a.test:80", false},
+		"http://localhost:*":   {"http://a.test", "http://localhost:18081/x", true},
+		"localhost:*":          {"http://a.test", "https://localhost:18081/x", true},
+		"http://*:18081":       {"http://a.test", "http://localhost:18081/x", true},
+		"localhost":            {"http://a.test", "http://localhost:18081/x", false},
+		"localhost/":           {"http://a.test", "http://localhost/x", true},
+		"[::1]:80":             {"http://a.test", "http://[::1]/x", true},
+		"https://localhost:80": {"http://a.test", "http://localhost/x", false},
+		"data:":                {"http://a.test", "http://localhost/x", false},
+		"*.a.test":             {"http://a.test", "http://a.test/x", false},
+		"a.test/client-api/":   {"http://a.test", "http://a.test/client-api/v1", true},
+		"a.test/Client-API/":   {"http://a.test", "http://a.test/client-api/v1", false},
+		"a.test/other/":        {"http://a.test", "http://a.test/client-api/v1", false},
+	} {
+		if ok := BlocksConnection([]string{"connect-src " + source}, mustURL(tt.page), mustURL(tt.target)) == ""; ok != tt.ok {
+			t.Errorf("connect-src %s on %s lets %s be called: %v", source, tt.page, tt.target, ok)
+		}
 	}
 }

@@ -63,9 +63,18 @@ func purpose(r *http.Request, fetch *sessionctx.Fetch) sessionctx.Purpose {
 	return sessionctx.PurposeSubresource
 }
 
+// ProbeAgent is the User-Agent of an operator's tools, which look at pages and
+// call their API without being visitors. It is known by this name because some
+// proxies pass on no header that tells what a request is for.
+const ProbeAgent = "Mozilla/5.0 (compatible; caddy-session-context-doctor)"
+
 // ahead tells whether the page is fetched before anybody asked for it, in the
-// words of today's browsers (Sec-Purpose) and of older ones.
+// words of today's browsers (Sec-Purpose) and of older ones. A probe never
+// becomes a visit either.
 func ahead(h http.Header) sessionctx.Purpose {
+	if field(h, "User-Agent") == ProbeAgent {
+		return sessionctx.PurposePrefetch
+	}
 	if v := field(h, "Sec-Purpose"); v != "" {
 		word, params, _ := strings.Cut(v, ";")
 		switch {
