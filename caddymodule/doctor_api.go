@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/inject"
 )
@@ -34,7 +35,7 @@ func (d *doctor) lookAtAPI(ctx context.Context, p *shownPage, shown *shownContex
 	}
 	at := base.JoinPath(defaultAPIPath) // which always answers
 	if shown != nil {
-		if by := inject.BlocksConnection(append(p.policies, p.metaPolicies...), p.url, at); by != "" {
+		if by := inject.BlocksConnection(slices.Concat(p.policies, p.metaPolicies), p.url, at); by != "" {
 			d.found(levelError, "policy", "add "+at.Scheme+"://"+at.Host+" to connect-src ('self' where it is the page's own host)", "the page's script may not call the API at %s: %s", at, by)
 		}
 	}
@@ -64,16 +65,19 @@ func (d *doctor) lookAtAPI(ctx context.Context, p *shownPage, shown *shownContex
 // refuse it: something else may stand there in their place.
 func (d *doctor) tryEvents(ctx context.Context, p *shownPage, at *url.URL, c *shownContext) {
 	noEvent := map[string]any{"token": c.Session.Token, "event_id": "doctor", "event_type": "none"}
-	for route, body := range map[string]any{
-		"events/track":       noEvent,
-		"events/batch-track": map[string]any{"token": c.Session.Token, "events": []any{noEvent}},
+	for _, call := range []struct {
+		route string
+		body  map[string]any
+	}{
+		{"events/track", noEvent},
+		{"events/batch-track", map[string]any{"token": c.Session.Token, "events": []any{noEvent}}},
 	} {
-		_, err := d.call(ctx, p, http.MethodPost, at.JoinPath(route), body)
+		_, err := d.call(ctx, p, http.MethodPost, at.JoinPath(call.route), call.body)
 		var refused *refusedCall
 		if errors.As(err, &refused) && refused.code != "" || err == nil {
 			continue
 		}
-		d.refused(p, at, route+" is no event's", err)
+		d.refused(p, at, "takes no events at "+call.route, err)
 	}
 }
 
@@ -88,6 +92,7 @@ func (d *doctor) refused(p *shownPage, at *url.URL, what string, err error) {
 	case r.status == http.StatusTooManyRequests:
 		l, remedy = levelNote, ""
 		what += " for now, so it was not looked at further"
+	case r.status == http.StatusServiceUnavailable: // without a code for batches
 	case r.code == "":
 		remedy = "see that " + at.Path + "/* reaches session_context on that host: no matcher of the directive, handler, proxy or firewall may take it"
 	case r.code == "origin_not_allowed":

@@ -146,7 +146,7 @@ func TestDoctorFinds(t *testing.T) {
 		{name: "a redirect", block: "redir /old /\n\t" + campaignLines("cmp_redirect") + files, page: "/old"},
 		{name: "a cache behind", block: campaignLines("cmp_behind") + "\n\thandle {\n\t\theader X-Cache HIT\n\t\theader Age 99\n\t\theader Via \"1.1 varnish\"\n" + files + "\n\t}"},
 		{name: "off, as is wanted", block: campaignLines("cmp_off_debug", "inject off", "debug") + files},
-		{name: "a firewall before events", block: "@events path /client-api/v1/events/track\n\troute {\n\t\trespond @events 403\n\t\t" + campaignLines("cmp_wall") + "\n\t}" + files, level: "error", code: "api", text: "events/track is no event's"},
+		{name: "a firewall before events", block: "@events path /client-api/v1/events/track\n\troute {\n\t\trespond @events 403\n\t\t" + campaignLines("cmp_wall") + "\n\t}" + files, level: "error", code: "api", text: "takes no events at events/track"},
 		{name: "a proxy that is not trusted", block: campaignLines("cmp_proxy") + files, front: func(site string) string { return cache.before(site) }, level: "warning", code: "trusted_proxies", text: "a cache stands before Caddy"},
 		{name: "a cache that obeys nothing", block: campaignLines("cmp_cache") + files, front: func(site string) string {
 			return cache.before(site, "proxy_ignore_headers Cache-Control Expires X-Accel-Expires Set-Cookie Vary;")
