@@ -18,16 +18,7 @@ const adminPath = "/session_context/"
 
 // adminAPI is what the module's parts of Caddy's admin API share. Values are
 // answered as JSON, refusals as {"error": …, "code": …}.
-type adminAPI struct {
-	ctx caddy.Context
-}
-
-// Provision keeps the config's context: routes of the admin API are made
-// before the apps are.
-func (a *adminAPI) Provision(ctx caddy.Context) error {
-	a.ctx = ctx
-	return nil
-}
+type adminAPI struct{}
 
 // answer makes a handler of what returns a value for JSON, or a refusal.
 func (a *adminAPI) answer(method string, serve func(*App, *http.Request) (any, error)) caddy.AdminHandler {
@@ -83,14 +74,10 @@ func (d download) write(w http.ResponseWriter) error {
 	return err
 }
 
-// app is that of the running config. Where a reload fails, Caddy leaves the
-// admin API of the config that failed in place: its app is none, or has ended,
-// and another one runs.
+// app is that of the running config, whichever config's admin API is asked:
+// Caddy puts up a new one before the config's apps are there, and leaves it
+// in place if they fail.
 func (a *adminAPI) app() (*App, error) {
-	own, err := a.ctx.AppIfConfigured(appName)
-	if err == nil && !own.(*App).ended.Load() {
-		return own.(*App), nil
-	}
 	if app := running.last(); app != nil {
 		return app, nil
 	}

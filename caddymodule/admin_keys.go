@@ -115,7 +115,4 @@ func keysRefusal(err error) *refusal {
 	return refuse(http.StatusServiceUnavailable, "keys_not_changed", "nothing was changed: %v; mend the storage, then try again", err)
 }
 
-var (
-	_ caddy.AdminRouter = (*AdminKeys)(nil)
-	_ caddy.Provisioner = (*AdminKeys)(nil)
-)
+var _ caddy.AdminRouter = (*AdminKeys)(nil)

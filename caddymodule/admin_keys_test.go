@@ -24,7 +24,7 @@ import (
 
 // keysApp is a site with its app, provisioned as Caddy does it, whose ring lies
 // in a storage of the test's.
-func keysApp(t *testing.T, m *memoryStorage) (caddy.Context, *App) {
+func keysApp(t *testing.T, m *memoryStorage) *App {
 	t.Helper()
 	dir := t.TempDir()
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(`{
@@ -66,18 +66,14 @@ http://127.0.0.1:1 {
 	app := mod.(*App)
 	// No re-reading but what the test asks for.
 	app.ring = newKeyRing(m, &newKeysInUse().ring, defaultRotate, 1000*time.Hour, zap.NewNop())
-	return ctx, app
+	running.add(app)
+	t.Cleanup(func() { running.remove(app) })
+	return app
 }
 
 // askRoutes sends a request to the routes that the admin API gets from a module.
-func askRoutes(t *testing.T, ctx caddy.Context, module interface {
-	caddy.Provisioner
-	caddy.AdminRouter
-}, method, path, contentType, body string) (*httptest.ResponseRecorder, map[string]any) {
+func askRoutes(t *testing.T, module caddy.AdminRouter, method, path, contentType, body string) (*httptest.ResponseRecorder, map[string]any) {
 	t.Helper()
-	if err := module.Provision(ctx); err != nil {
-		t.Fatal(err)
-	}
 	mux := http.NewServeMux()
 	for _, route := range module.Routes() {
 		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -98,9 +94,9 @@ func askRoutes(t *testing.T, ctx caddy.Context, module interface {
 }
 
 // askAdmin sends a request to the routes for keys.
-func askAdmin(t *testing.T, ctx caddy.Context, method, path, contentType, body string) (int, map[string]any) {
+func askAdmin(t *testing.T, method, path, contentType, body string) (int, map[string]any) {
 	t.Helper()
-	w, got := askRoutes(t, ctx, new(AdminKeys), method, path, contentType, body)
+	w, got := askRoutes(t, new(AdminKeys), method, path, contentType, body)
 	if w.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("%s %s: %s", method, path, w.Body)
 	}
@@ -112,8 +108,8 @@ func askAdmin(t *testing.T, ctx caddy.Context, method, path, contentType, body s
 
 func TestTheAdminAPIRefusesWhatItCannotDo(t *testing.T) {
 	m := newMemoryStorage()
-	ctx, app := keysApp(t, m)
-	if status, got := askAdmin(t, ctx, "GET", adminKeysPath, "", ""); status != 503 || got["code"] != "keys_unavailable" {
+	app := keysApp(t, m)
+	if status, got := askAdmin(t, "GET", adminKeysPath, "", ""); status != 503 || got["code"] != "keys_unavailable" {
 		t.Errorf("without a ring: %d %v", status, got)
 	}
 	if err := app.ring.refresh(t.Context()); err != nil {
@@ -146,32 +142,29 @@ func TestTheAdminAPIRefusesWhatItCannotDo(t *testing.T) {
 		{"POST", adminRotatePath, "application/json", `{"revoke":true,"key":"` + user + `"}`, 409, "wrong_key_use"},
 	} {
 		t.Run(tt.method+" "+tt.path+" "+tt.contentType+" "+tt.code, func(t *testing.T) {
-			status, got := askAdmin(t, ctx, tt.method, tt.path, tt.contentType, tt.body)
+			status, got := askAdmin(t, tt.method, tt.path, tt.contentType, tt.body)
 			if status != tt.status || got["code"] != tt.code || got["error"] == "" {
 				t.Errorf("%d %v, want %d %s", status, got, tt.status, tt.code)
 			}
 		})
 	}
 	m.fail = errors.New("no disk")
-	if status, got := askAdmin(t, ctx, "POST", adminRotatePath, "application/json", "{}"); status != 503 || got["code"] != "keys_not_changed" {
+	if status, got := askAdmin(t, "POST", adminRotatePath, "application/json", "{}"); status != 503 || got["code"] != "keys_not_changed" {
 		t.Errorf("with a broken storage: %d %v", status, got)
 	}
 	m.fail = nil
 	if !app.ring.ring.Load().Equal(before) || m.writes != 1 {
 		t.Error("a refused order changed the ring")
 	}
-	empty, err := caddy.ProvisionContext(&caddy.Config{Admin: &caddy.AdminConfig{Disabled: true}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if status, got := askAdmin(t, empty, "GET", adminKeysPath, "", ""); status != 404 || got["code"] != "not_configured" {
+	running.remove(app)
+	if status, got := askAdmin(t, "GET", adminKeysPath, "", ""); status != 404 || got["code"] != "not_configured" {
 		t.Errorf("without session_context: %d %v", status, got)
 	}
 }
 
 func TestTheAdminAPIListsRotatesAndRevokes(t *testing.T) {
 	m := newMemoryStorage()
-	ctx, app := keysApp(t, m)
+	app := keysApp(t, m)
 	if err := app.ring.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -186,9 +179,9 @@ func TestTheAdminAPIListsRotatesAndRevokes(t *testing.T) {
 		t.Helper()
 		got, list := 0, map[string]any(nil)
 		if body == "" {
-			got, list = askAdmin(t, ctx, "GET", adminKeysPath, "", "")
+			got, list = askAdmin(t, "GET", adminKeysPath, "", "")
 		} else {
-			got, list = askAdmin(t, ctx, "POST", adminRotatePath, "application/json; charset=utf-8", body)
+			got, list = askAdmin(t, "POST", adminRotatePath, "application/json; charset=utf-8", body)
 		}
 		if got != status {
 			t.Fatalf("%s: %d %v", body, got, list)
@@ -258,7 +251,7 @@ func (c *countedStore) Get(ctx context.Context, key string) ([]byte, error) {
 // store of sessions is asked.
 func TestGarbageCostsNoReads(t *testing.T) {
 	m := newMemoryStorage()
-	_, app := keysApp(t, m)
+	app := keysApp(t, m)
 	sessions := &countingStore{Store: app.store}
 	app.store, app.storeKey = sessions, "counting "+app.storeKey
 	if err := app.Start(); err != nil {

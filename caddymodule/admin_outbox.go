@@ -274,7 +274,4 @@ func withoutSecrets(text string) string {
 	return urlQuery.ReplaceAllString(urlUser.ReplaceAllString(text, "://[hidden]@"), "$1?[hidden]")
 }
 
-var (
-	_ caddy.AdminRouter = (*AdminOutbox)(nil)
-	_ caddy.Provisioner = (*AdminOutbox)(nil)
-)
+var _ caddy.AdminRouter = (*AdminOutbox)(nil)

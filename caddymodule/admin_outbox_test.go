@@ -15,8 +15,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 	"github.com/firebuzz/caddy-sessionctx/sessionctx/outbox"
 )
@@ -55,9 +53,9 @@ func always(out outbox.Outcome) func(outbox.Batch) outbox.Outcome {
 }
 
 // outboxApp is a running app whose rows go to the sink.
-func outboxApp(t *testing.T, sink outbox.Sink) (caddy.Context, *App, *outbox.Outbox) {
+func outboxApp(t *testing.T, sink outbox.Sink) (*App, *outbox.Outbox) {
 	t.Helper()
-	ctx, app := keysApp(t, newMemoryStorage())
+	app := keysApp(t, newMemoryStorage())
 	app.sinks = []namedSink{{name: "test", Sink: sink}}
 	if err := app.Start(); err != nil {
 		t.Fatal(err)
@@ -70,17 +68,17 @@ func outboxApp(t *testing.T, sink outbox.Sink) (caddy.Context, *App, *outbox.Out
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ctx, app, box
+	return app, box
 }
 
 // askOutbox sends a request to the outbox's routes of the admin API.
-func askOutbox(t *testing.T, ctx caddy.Context, method, path, body string) (int, map[string]any) {
+func askOutbox(t *testing.T, method, path, body string) (int, map[string]any) {
 	t.Helper()
 	contentType := "application/json"
 	if body == "form" {
 		contentType = ""
 	}
-	w, got := askRoutes(t, ctx, new(AdminOutbox), method, path, contentType, body)
+	w, got := askRoutes(t, new(AdminOutbox), method, path, contentType, body)
 	return w.Code, got
 }
 
@@ -112,8 +110,8 @@ func letterIn(t *testing.T, box *outbox.Outbox, sink *scripted, reason string) o
 
 func TestTheAdminAPIRefusesWhatTheOutboxCannotDo(t *testing.T) {
 	sink := &scripted{}
-	ctx, _, box := outboxApp(t, sink)
-	if status, got := askOutbox(t, ctx, "GET", adminRowsPath+"?datasource=events_v1", ""); status != 404 || !strings.Contains(fmt.Sprint(got["error"]), "there is none yet") {
+	_, box := outboxApp(t, sink)
+	if status, got := askOutbox(t, "GET", adminRowsPath+"?datasource=events_v1", ""); status != 404 || !strings.Contains(fmt.Sprint(got["error"]), "there is none yet") {
 		t.Errorf("an empty outbox: %d %v", status, got)
 	}
 	l := letterIn(t, box, sink, "because")
@@ -153,7 +151,7 @@ func TestTheAdminAPIRefusesWhatTheOutboxCannotDo(t *testing.T) {
 		{"POST", adminResendPath, `{"all":true}{}`, 400, "invalid_json"},
 		{"POST", adminResendPath, long, 400, "invalid_json"},
 	} {
-		status, got := askOutbox(t, ctx, tt.method, tt.path, tt.body)
+		status, got := askOutbox(t, tt.method, tt.path, tt.body)
 		if status != tt.status || got["code"] != tt.code {
 			t.Errorf("%s %s %.60s: %d %v, want %d %s", tt.method, tt.path, tt.body, status, got, tt.status, tt.code)
 		}
@@ -164,7 +162,7 @@ func TestTheAdminAPIRefusesWhatTheOutboxCannotDo(t *testing.T) {
 }
 
 func TestTheAdminAPIWhileTheOutboxIsNotOpen(t *testing.T) {
-	ctx, app := keysApp(t, newMemoryStorage())
+	app := keysApp(t, newMemoryStorage())
 	other, err := outbox.Open(app.Outbox.Path, outbox.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +173,7 @@ func TestTheAdminAPIWhileTheOutboxIsNotOpen(t *testing.T) {
 	}
 	defer app.Cleanup()
 	for _, path := range []string{adminOutboxPath, adminLettersPath} {
-		status, got := askOutbox(t, ctx, "GET", path, "")
+		status, got := askOutbox(t, "GET", path, "")
 		if status != 503 || got["code"] != "outbox_unavailable" || !strings.Contains(fmt.Sprint(got["error"]), "in use") {
 			t.Errorf("%s: %d %v", path, status, got)
 		}
@@ -185,19 +183,19 @@ func TestTheAdminAPIWhileTheOutboxIsNotOpen(t *testing.T) {
 // An order for all leaves what may do harm; an id or a kind sends it.
 func TestResendingAllLeavesWhatTheSinkHas(t *testing.T) {
 	sink := &scripted{}
-	ctx, _, box := outboxApp(t, sink)
+	_, box := outboxApp(t, sink)
 	l := letterIn(t, box, sink, "in part")
-	status, got := askOutbox(t, ctx, "POST", adminResendPath, `{"all":true}`)
+	status, got := askOutbox(t, "POST", adminResendPath, `{"all":true}`)
 	left, _ := got["left"].([]any)
 	if status != 200 || len(got["done"].([]any)) != 0 || len(left) != 1 || !strings.Contains(fmt.Sprint(left[0]), "twice") {
 		t.Errorf("all: %d %v", status, got)
 	}
-	status, got = askOutbox(t, ctx, "POST", adminResendPath, `{"all":true,"kind":"partial","datasource":"events_v1"}`)
+	status, got = askOutbox(t, "POST", adminResendPath, `{"all":true,"kind":"partial","datasource":"events_v1"}`)
 	if status != 200 || len(got["done"].([]any)) != 1 {
 		t.Errorf("by kind: %d %v", status, got)
 	}
 	soon(t, "it is sent", func() bool { return len(sink.taken()) == 1 })
-	if status, got := askOutbox(t, ctx, "POST", adminResendPath, `{"id":"`+l.ID+`"}`); status != 404 || got["code"] != "unknown_letter" {
+	if status, got := askOutbox(t, "POST", adminResendPath, `{"id":"`+l.ID+`"}`); status != 404 || got["code"] != "unknown_letter" {
 		t.Errorf("once more: %d %v", status, got)
 	}
 }
@@ -237,7 +235,7 @@ func TestManyLettersMakeABoundedAnswer(t *testing.T) {
 // What a guest says of its troubles may quote a URL.
 func TestAnswersHideSecretsOfURLs(t *testing.T) {
 	sink := &scripted{}
-	ctx, _, box := outboxApp(t, sink)
+	_, box := outboxApp(t, sink)
 	const said = `Post "https://user:s3cret@sink.example/v1?token=s3cret&x=1": EOF`
 	letterIn(t, box, sink, said)
 	sink.script(always(outbox.Hold(errors.New(said))))
@@ -247,7 +245,7 @@ func TestAnswersHideSecretsOfURLs(t *testing.T) {
 	box.Flush(t.Context())
 	soon(t, "delivery is held", func() bool { return box.Stats().Datasources["events_v1"].State == outbox.StateHeld })
 	for _, path := range []string{adminOutboxPath, adminLettersPath, adminShowPath + "?id=" + box.DeadLetters()[0].ID} {
-		_, got := askOutbox(t, ctx, "GET", path, "")
+		_, got := askOutbox(t, "GET", path, "")
 		if text := fmt.Sprint(got); strings.Contains(text, "s3cret") || !strings.Contains(text, "sink.example/v1") {
 			t.Errorf("%s: %v", path, got)
 		}
@@ -369,7 +367,7 @@ func TestTheGuardKnowsEveryDatasource(t *testing.T) {
 // sent; those beside it arrive.
 func TestARowThatFitsNotIsKeptAndTheOthersArrive(t *testing.T) {
 	sink := &scripted{}
-	ctx, app, box := outboxApp(t, sink)
+	app, box := outboxApp(t, sink)
 	before := figure(t, theMetrics.invalid, "invalid_rows_total events_v1")
 	e := app.engine()
 	defer e.release()
@@ -396,23 +394,23 @@ func TestARowThatFitsNotIsKeptAndTheOthersArrive(t *testing.T) {
 	if n := figure(t, theMetrics.invalid, "invalid_rows_total events_v1") - before; n != 2 {
 		t.Errorf("%v counted", n)
 	}
-	_, got := askOutbox(t, ctx, "GET", adminLettersPath, "")
+	_, got := askOutbox(t, "GET", adminLettersPath, "")
 	letters := got["letters"].([]any)
 	l := letters[0].(map[string]any)
 	if len(letters) != 1 || l["kind"] != "invalid_row" || l["rows"] != 2.0 || strings.Contains(fmt.Sprint(l), "visitor") || !strings.Contains(fmt.Sprint(l["reason"]), "column row_id") {
 		t.Fatalf("letters %v", letters)
 	}
-	_, got = askOutbox(t, ctx, "GET", adminShowPath+"?n=1&id="+fmt.Sprint(l["id"]), "")
+	_, got = askOutbox(t, "GET", adminShowPath+"?n=1&id="+fmt.Sprint(l["id"]), "")
 	rows := got["rows"].([]any)
 	if row := rows[0].(map[string]any); len(rows) != 1 || got["more"] != 1.0 || !strings.Contains(fmt.Sprint(row["fault"]), "row_id") || !strings.Contains(fmt.Sprint(row["row"]), "visitor") {
 		t.Errorf("shown %v", got)
 	}
 	// Sending it again by an order for all would only put it into quarantine.
-	_, got = askOutbox(t, ctx, "POST", adminResendPath, `{"all":true}`)
+	_, got = askOutbox(t, "POST", adminResendPath, `{"all":true}`)
 	if left := got["left"].([]any); len(left) != 1 || !strings.Contains(fmt.Sprint(left[0]), "still would not arrive") || strings.Contains(fmt.Sprint(left[0]), "visitor") {
 		t.Errorf("all: %v", got)
 	}
-	_, got = askOutbox(t, ctx, "POST", adminResendPath, fmt.Sprintf(`{"id":%q}`, l["id"]))
+	_, got = askOutbox(t, "POST", adminResendPath, fmt.Sprintf(`{"id":%q}`, l["id"]))
 	if len(got["done"].([]any)) != 1 {
 		t.Errorf("by id: %v", got)
 	}
@@ -422,7 +420,7 @@ func TestARowThatFitsNotIsKeptAndTheOthersArrive(t *testing.T) {
 // Rows of pages that come before the outbox is open are held to their columns
 // too.
 func TestEarlyRowsAreGuarded(t *testing.T) {
-	ctx, app := keysApp(t, newMemoryStorage())
+	app := keysApp(t, newMemoryStorage())
 	sink := &scripted{}
 	app.sinks = []namedSink{{name: "test", Sink: sink}}
 	other, err := outbox.Open(app.Outbox.Path, outbox.Options{})
@@ -445,7 +443,7 @@ func TestEarlyRowsAreGuarded(t *testing.T) {
 	}
 	soon(t, "the good one arrives", func() bool { return len(sink.taken()) == 1 })
 	soon(t, "the other is a letter", func() bool {
-		_, got := askOutbox(t, ctx, "GET", adminLettersPath+"?kind=invalid_row", "")
+		_, got := askOutbox(t, "GET", adminLettersPath+"?kind=invalid_row", "")
 		return len(got["letters"].([]any)) == 1
 	})
 }

@@ -37,7 +37,4 @@ func (a *AdminStatus) Routes() []caddy.AdminRoute {
 	}}
 }
 
-var (
-	_ caddy.AdminRouter = (*AdminStatus)(nil)
-	_ caddy.Provisioner = (*AdminStatus)(nil)
-)
+var _ caddy.AdminRouter = (*AdminStatus)(nil)

@@ -103,7 +103,6 @@ type App struct {
 	// experiments are set by Start; requests may come before.
 	experiments atomic.Pointer[experiments]
 	background  sync.WaitGroup
-	ended       atomic.Bool // set by Cleanup
 	reserve     []byte
 }
 
@@ -301,7 +300,6 @@ func (a *App) Stop() error { return nil }
 
 // Cleanup lets go of what Start took.
 func (a *App) Cleanup() error {
-	a.ended.Store(true)
 	running.remove(a)
 	if a.cancel != nil {
 		a.cancel()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/http/httpguts"
 )
 
 // doctorCommand is `caddy session-context doctor`.
@@ -98,6 +99,9 @@ func pageURL(s string, header http.Header) (*url.URL, error) {
 		u, err = normalize(u)
 	}
 	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+		if strings.Contains(s, "@") { // a password may be in it
+			s = "what was given"
+		}
 		return nil, fmt.Errorf("%q is no URL of a page, as https://lp.example.com/", s)
 	}
 	if user != nil {
@@ -109,17 +113,22 @@ func pageURL(s string, header http.Header) (*url.URL, error) {
 	return u, nil
 }
 
+// parseHeaders reads fields. Errors don't show their values, which may be
+// secrets.
 func parseHeaders(lines []string) (http.Header, error) {
 	h := http.Header{}
-	for _, line := range lines {
+	for i, line := range lines {
 		name, value, ok := strings.Cut(line, ":")
-		if name = strings.TrimSpace(name); !ok || name == "" {
-			return nil, fmt.Errorf("header %q is no field, as \"Name: value\"", line)
+		if name = strings.TrimSpace(name); !ok || !httpguts.ValidHeaderFieldName(name) {
+			return nil, fmt.Errorf("header %d is no field, as \"Name: value\"", i+1)
+		}
+		if value = strings.TrimSpace(value); !httpguts.ValidHeaderFieldValue(value) {
+			return nil, fmt.Errorf("header %s has a value that no header may have", name)
 		}
 		if strings.EqualFold(name, "Host") {
-			return nil, fmt.Errorf("header %q: the URL says which host is asked; --to says where it is", line)
+			return nil, fmt.Errorf("header %s: the URL says which host is asked; --to says where it is", name)
 		}
-		h.Add(name, strings.TrimSpace(value))
+		h.Add(name, value)
 	}
 	return h, nil
 }

@@ -51,7 +51,8 @@ type doctor struct {
 
 	client   *http.Client
 	findings []finding
-	front    string // what stands before Caddy, as an answer of ours shows
+	// front is what stands before Caddy, as an answer of ours from frontPort shows.
+	front, frontPort string
 }
 
 // httpServer is what of a server's configuration is looked at.
@@ -138,30 +139,36 @@ func (d *doctor) lookAtProxies() {
 		d.found(levelNote, "trusted_proxies", "", "the servers' configuration was not looked at: %v", err)
 		return
 	}
-	trusting, here := 0, onPort(servers, portOf(d.page))
+	const remedy = "set trusted_proxies in the global option `servers`: else all visitors share its addresses, for places, rate limits and the scheme of URLs"
+	here, sure := onPort(servers, d.frontPort)
+	trusting := 0
 	for _, s := range here {
 		if len(s.TrustedProxies) > 0 {
 			trusting++
 		}
 	}
-	if trusting == len(here) {
+	switch {
+	case len(here) == 0:
+		d.found(levelNote, "trusted_proxies", "", "%s stands before Caddy, whose configuration has no server", d.front)
+	case trusting == len(here):
 		d.found(levelOK, "trusted_proxies", "", "%s stands before Caddy, which trusts proxies", d.front)
-		return
+	case trusting == 0 || sure:
+		d.found(levelWarning, "trusted_proxies", remedy, "%s stands before Caddy, where %d of %d servers trust proxies", d.front, trusting, len(here))
+	default:
+		d.found(levelNote, "trusted_proxies", "", "%s stands before Caddy, where %d of %d servers trust proxies: see that those of sites behind it do", d.front, trusting, len(here))
 	}
-	d.found(levelWarning, "trusted_proxies", "set trusted_proxies in the global option `servers`: else all visitors share its addresses, for places, rate limits and the scheme of URLs",
-		"%s stands before Caddy, where %d of %d servers trust proxies", d.front, trusting, len(here))
 }
 
-// onPort are the servers that listen on a port, or all where none does: what
-// stands before them may ask on another.
-func onPort(servers map[string]httpServer, port string) (out []httpServer) {
+// onPort are the servers that listen on a port. Where none does they are all,
+// and none is sure to be the one: what stands before them asks on another.
+func onPort(servers map[string]httpServer, port string) (here []httpServer, sure bool) {
 	for _, s := range servers {
 		if slices.ContainsFunc(s.Listen, func(addr string) bool { return strings.HasSuffix(addr, ":"+port) }) {
-			out = append(out, s)
+			here = append(here, s)
 		}
 	}
-	if len(out) == 0 {
-		out = slices.Collect(maps.Values(servers))
+	if len(here) > 0 {
+		return here, true
 	}
-	return out
+	return slices.Collect(maps.Values(servers)), false
 }

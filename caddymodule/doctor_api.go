@@ -28,15 +28,21 @@ func (d *doctor) lookAtAPI(ctx context.Context, p *shownPage, shown *shownContex
 		}
 		base = u
 	}
+	policies := slices.Concat(p.policies, p.metaPolicies)
+	if base.Scheme == "http" && inject.UpgradesRequests(policies) {
+		base.Scheme = "https" // as browsers do
+	}
 	if p.url.Scheme == "https" && base.Scheme == "http" && !atHome(base) {
 		d.found(levelError, "api", "where a proxy ends TLS set trusted_proxies in the global option `servers`, so that Caddy knows the scheme; or mend api_base_url",
 			"the page is HTTPS, and calls its API at %s, which browsers refuse as mixed content", base)
 		return
 	}
 	at := base.JoinPath(defaultAPIPath) // which always answers
-	if shown != nil {
-		if by := inject.BlocksConnection(slices.Concat(p.policies, p.metaPolicies), p.url, at); by != "" {
-			d.found(levelError, "policy", "add "+at.Scheme+"://"+at.Host+" to connect-src ('self' where it is the page's own host)", "the page's script may not call the API at %s: %s", at, by)
+	for _, route := range []string{"session/context", "events/session/init", "events/track"} {
+		target := at.JoinPath(route)
+		if by := inject.BlocksConnection(policies, p.url, target); by != "" && shown != nil {
+			d.found(levelError, "policy", "add "+originOf(at)+" to connect-src ('self' where it is the page's own host)", "the page's script may not call the API at %s: %s", target, by)
+			break
 		}
 	}
 	c := shown
@@ -84,14 +90,13 @@ func (d *doctor) tryEvents(ctx context.Context, p *shownPage, at *url.URL, c *sh
 // refused notes a call that failed, by why it did.
 func (d *doctor) refused(p *shownPage, at *url.URL, what string, err error) {
 	code, remedy := "api", "see `caddy session-context status`"
-	l := levelError
 	var r *refusedCall
 	switch errors.As(err, &r); {
 	case r == nil:
 		remedy = "see that the API's host is this server's, and can be reached from where visitors are"
 	case r.status == http.StatusTooManyRequests:
-		l, remedy = levelNote, ""
-		what += " for now, so it was not looked at further"
+		d.found(levelWarning, "api", "try again in a minute", "too many requests for the API at %s: the rest of it, tokens and events, was not looked at", at)
+		return
 	case r.status == http.StatusServiceUnavailable: // without a code for batches
 	case r.code == "":
 		remedy = "see that " + at.Path + "/* reaches session_context on that host: no matcher of the directive, handler, proxy or firewall may take it"
@@ -100,7 +105,7 @@ func (d *doctor) refused(p *shownPage, at *url.URL, what string, err error) {
 	case r.code == "invalid_session" || r.code == "unknown_campaign":
 		code, remedy = "tokens", "all nodes behind this name need one Caddy `storage`, where the keys are, and the same campaigns: see docs/several-nodes.md"
 	}
-	d.found(l, code, remedy, "the API at %s %s: %v", at, what, err)
+	d.found(levelError, code, remedy, "the API at %s %s: %v", at, what, err)
 }
 
 // refusedCall is an answer of the API, or of something else in its place.
@@ -150,7 +155,7 @@ func (d *doctor) call(ctx context.Context, p *shownPage, method string, u *url.U
 		return nil, &refusedCall{res.StatusCode, "origin_not_allowed", "the answer does not allow the page's origin to read it"}
 	}
 	if front := frontOf(res.Header); front != "" {
-		d.front = front // no upstream of Caddy's had a hand in this answer
+		d.front, d.frontPort = front, portOf(u) // no upstream of Caddy's had a hand in this answer
 	}
 	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind != "application/json" {
 		return nil, &refusedCall{status: res.StatusCode}

@@ -32,11 +32,7 @@ func (d *doctor) connectBy() {
 			if len(via) == 10 {
 				return errRedirects
 			}
-			if !d.mayKnow(r.URL) {
-				for name := range d.header {
-					r.Header.Del(name)
-				}
-			}
+			d.present(r)
 			return nil
 		},
 		Transport: &http.Transport{
@@ -45,13 +41,27 @@ func (d *doctor) connectBy() {
 			DisableKeepAlives: true, // behind a balancer each request may come to another node
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: d.skipVerify, RootCAs: d.roots},
 			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				if d.to != "" && addr == net.JoinHostPort(d.page.Hostname(), portOf(d.page)) {
-					addr = d.to
-				}
-				return dialer.DialContext(ctx, network, addr)
+				return dialer.DialContext(ctx, network, d.dialed(addr))
 			},
 		},
 	}
+}
+
+// dialed is where an address is dialed: with `--to`, the page's host there. On
+// another port than the page's, as after a redirect to HTTPS, it is that port.
+func (d *doctor) dialed(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || d.to == "" || !strings.EqualFold(host, d.page.Hostname()) {
+		return addr
+	}
+	if port == portOf(d.page) {
+		return d.to
+	}
+	to, _, err := net.SplitHostPort(d.to)
+	if err != nil {
+		return addr
+	}
+	return net.JoinHostPort(to, port)
 }
 
 // proxy is that of the environment, unless the way is named.
@@ -66,8 +76,24 @@ func (d *doctor) proxy(r *http.Request) (*url.URL, error) {
 // which may be secrets: it is the page's host, and not by plain HTTP where the
 // page was asked by HTTPS.
 func (d *doctor) mayKnow(u *url.URL) bool {
+	u, err := normalize(u)
+	if err != nil {
+		return false
+	}
 	upgraded := d.page.Scheme == "http" && u.Scheme == "https" && u.Hostname() == d.page.Hostname()
 	return upgraded || originOf(u) == originOf(d.page)
+}
+
+// present gives a request the headers that it may have.
+func (d *doctor) present(r *http.Request) {
+	may := d.mayKnow(r.URL)
+	for name, values := range d.header {
+		if may {
+			r.Header[name] = values
+		} else {
+			r.Header.Del(name)
+		}
+	}
 }
 
 // normalize gives a URL the form that browsers give it: its host in lower case
@@ -158,11 +184,7 @@ func (d *doctor) request(ctx context.Context, method string, u *url.URL, dest, m
 // do sends a request. Where the answer breaks off, what came of it comes with
 // the error.
 func (d *doctor) do(r *http.Request) (*http.Response, []byte, error) {
-	if d.mayKnow(r.URL) {
-		for name, values := range d.header {
-			r.Header[name] = values
-		}
-	}
+	d.present(r)
 	res, err := d.client.Do(r)
 	if err != nil {
 		return nil, nil, err
@@ -204,24 +226,29 @@ func (d *doctor) lookAtPage(ctx context.Context) *shownPage {
 		if errors.Is(err, errRedirects) {
 			remedy = "see what redirects: often a proxy that asks Caddy by plain HTTP, which sends its visitors to HTTPS, which it is again asked for by plain HTTP"
 		}
-		if errors.As(err, &bad) || alerted || errors.Is(err, http.ErrSchemeMismatch) {
+		if errors.Is(err, http.ErrSchemeMismatch) {
+			code, remedy = "certificate", "that port speaks plain HTTP: write http:// before the name, or serve the site by HTTPS"
+		}
+		if errors.As(err, &bad) || alerted {
 			code, remedy = "certificate", "Caddy's log says why it has no certificate that visitors trust: names, DNS, ports 80 and 443, rate limits of the issuer"
 		}
 		d.found(levelError, code, remedy, "no page from %s: %v", d.page, unwrapURL(err))
 		return nil
 	}
-	d.lookAtTLS(res)
+	d.lookAtTLS(p.url, res.TLS)
 	kind, _, _ := mime.ParseMediaType(p.header.Get("Content-Type"))
 	at := ""
 	if p.url.String() != d.page.String() {
 		at = ", after a redirect to " + p.url.String()
 	}
+	p.wrong = true
 	switch {
 	case p.status < 200 || p.status > 299:
 		d.found(levelError, "page", "name a page that is answered with 200; --header adds what it needs to be let in", "the answer is %d%s", p.status, at)
 	case kind != "text/html" && kind != "application/xhtml+xml":
 		d.found(levelError, "page", "name a page of HTML", "the answer is no page: its type is %q%s", p.header.Get("Content-Type"), at)
 	default:
+		p.wrong = false
 		d.found(levelOK, "page", "", "%d %s, %s%s", p.status, kind, size(int64(p.size)), at)
 	}
 	if p.cut != nil {
@@ -239,9 +266,8 @@ func unwrapURL(err error) error {
 	return err
 }
 
-func (d *doctor) lookAtTLS(res *http.Response) {
-	u := res.Request.URL
-	if res.TLS == nil {
+func (d *doctor) lookAtTLS(u *url.URL, state *tls.ConnectionState) {
+	if state == nil {
 		if atHome(u) {
 			d.found(levelNote, "certificate", "", "plain HTTP, which on this machine is like HTTPS for browsers")
 			return
@@ -249,9 +275,9 @@ func (d *doctor) lookAtTLS(res *http.Response) {
 		d.found(levelError, "certificate", "serve the site by HTTPS: cookies have no protection here, and sendBeacon, crypto and client hints are restricted", "the page is served by plain HTTP")
 		return
 	}
-	leaf := res.TLS.PeerCertificates[0]
+	leaf := state.PeerCertificates[0]
 	if d.skipVerify {
-		_, err := leaf.Verify(x509.VerifyOptions{DNSName: u.Hostname(), Roots: d.roots, Intermediates: poolOf(res.TLS.PeerCertificates[1:])})
+		_, err := leaf.Verify(x509.VerifyOptions{DNSName: u.Hostname(), Roots: d.roots, Intermediates: poolOf(state.PeerCertificates[1:])})
 		if err != nil {
 			d.found(levelNote, "certificate", "", "visitors would not trust it: %v", err)
 			return

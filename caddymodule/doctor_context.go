@@ -18,6 +18,8 @@ import (
 // run it.
 func (d *doctor) lookAtContext(ctx context.Context, p *shownPage) *shownContext {
 	switch n := len(p.contexts) + len(p.loaders); {
+	case n == 0 && p.wrong: // that has been said
+		return nil
 	case n == 0 && p.header.Get(debugHeader) == outcomeText(reasonOff, false):
 		d.found(levelNote, "context", "", "by `inject off` the page has no context, and has to ask for it itself")
 		return nil
@@ -162,8 +164,6 @@ func missingRemedy(p *shownPage) string {
 		return "Caddy has injected it, so something between Caddy and here took it out, or a cache has an old copy"
 	case fromCache(p.header) != "":
 		return "the page comes from a cache (" + fromCache(p.header) + "), perhaps from before session_context: purge it"
-	case p.status < 200 || p.status > 299:
-		return "pages of errors have a context only in handle_errors: name a page that is answered with 200"
 	}
 	return "see that this host's site has session_context before what answers; with `debug` in it the answer says why (header " + debugHeader + "). By `inject off` there is none, and all is well"
 }

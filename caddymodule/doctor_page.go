@@ -34,6 +34,7 @@ type shownPage struct {
 	status   int
 	header   http.Header
 	cut      error // why the answer broke off, if it did
+	wrong    bool  // it is no page that should have a context
 	size     int
 	contexts []contextScript
 	runtimes []sourceScript

@@ -255,6 +255,7 @@ func TestWhoMayKnowTheHeaders(t *testing.T) {
 		{"https://a.test/", "http://a.test/", false},
 		{"http://a.test/", "https://a.test/", true},
 		{"http://a.test:81/", "https://a.test/", true},
+		{"https://a.test/", "https://A.test:443/x", true},
 		{"http://a.test/", "http://b.test/", false},
 		{"https://a.test/", "https://a.test:444/", false},
 		{"https://a.test/", "https://api.a.test/", false},
@@ -293,10 +294,13 @@ func TestDoctorOfACutPage(t *testing.T) {
 func TestDoctorOfMixedContent(t *testing.T) {
 	server, roots := secured(t, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 	for base, mixed := range map[string]bool{
-		"http://lp.test": true, "https://lp.test": false, "http://127.0.0.1:1": false, "http://app.localhost:1": false,
+		"http://lp.test": true, "http://up.test": false, "https://lp.test": false, "http://127.0.0.1:1": false, "http://app.localhost:1": false,
 	} {
 		server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
+			if base == "http://up.test" {
+				w.Header().Set("Content-Security-Policy", "upgrade-insecure-requests")
+			}
 			fmt.Fprintf(w, "<script data-session-context>%s</script>", strings.Replace(aContext("s", 0), "nowhere", base, 1))
 		})
 		got := examined(t, server, "https://lp.test/", func(d *doctor) { d.roots, d.now = roots, time.Now })
@@ -324,7 +328,7 @@ func TestDoctorTellsRefusalsApart(t *testing.T) {
 	}{
 		"keys":       {"init", refusal(401, "invalid_session"), levelError, "tokens"},
 		"campaigns":  {"init", refusal(403, "unknown_campaign"), levelError, "tokens"},
-		"limit":      {"init", refusal(429, "rate_limited"), levelNote, "api"},
+		"limit":      {"init", refusal(429, "rate_limited"), levelWarning, "api"},
 		"store":      {"init", refusal(503, "store_unavailable"), levelError, "api"},
 		"firewall":   {"track", refusal(403, ""), levelError, "api"},
 		"firewall 2": {"batch-track", refusal(200, ""), levelError, "api"},
@@ -361,7 +365,7 @@ func TestDoctorTellsRefusalsApart(t *testing.T) {
 			got := examined(t, site, "http://lp.test/", nil)
 			bad := 0
 			for _, f := range append(got["api"], got["tokens"]...) {
-				if f.Level == levelError || f.Level == levelNote {
+				if f.Level != levelOK {
 					bad++
 				}
 			}
@@ -382,7 +386,8 @@ func TestWhichServersTrustProxies(t *testing.T) {
 	}{
 		"the page's":         {"https://a.test/", map[string]httpServer{"a": trusting, "b": not}, levelOK},
 		"not the page's":     {"https://a.test:8443/", map[string]httpServer{"a": trusting, "b": not}, levelWarning},
-		"of another port":    {"https://a.test:1/", map[string]httpServer{"a": trusting, "b": not}, levelWarning},
+		"of another port":    {"https://a.test:1/", map[string]httpServer{"a": trusting, "b": not}, levelNote},
+		"no server":          {"https://a.test/", nil, levelNote},
 		"all, another port":  {"https://a.test:1/", map[string]httpServer{"a": trusting}, levelOK},
 		"none, another port": {"https://a.test:1/", map[string]httpServer{"b": not}, levelWarning},
 	} {
@@ -390,7 +395,7 @@ func TestWhichServersTrustProxies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := &doctor{page: page, front: "Cloudflare", servers: func() (map[string]httpServer, error) { return tt.servers, nil }}
+		d := &doctor{front: "Cloudflare", frontPort: portOf(page), servers: func() (map[string]httpServer, error) { return tt.servers, nil }}
 		d.lookAtProxies()
 		if len(d.findings) != 1 || d.findings[0].Level != tt.level {
 			t.Errorf("%s: %+v", name, d.findings)
@@ -458,9 +463,18 @@ func TestURLsAndHeadersOfDoctor(t *testing.T) {
 	if h, err := parseHeaders([]string{"a: b", "A:c: d"}); err != nil || len(h["A"]) != 2 || h["A"][1] != "c: d" {
 		t.Errorf("%v %v", h, err)
 	}
-	for _, line := range []string{"a", ": b", "host: c"} {
-		if h, err := parseHeaders([]string{line}); err == nil || !strings.Contains(err.Error(), line) {
+	for _, line := range []string{"s3cret", ": s3cret", "host: s3cret", "Authorization Basic s3cret", "a: s3cret\x00"} {
+		if h, err := parseHeaders([]string{line}); err == nil || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%q: %v %v", line, h, err)
+		}
+	}
+	if _, err := pageURL("htps://user:s3cret@lp.example.com/", http.Header{}); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("%v", err)
+	}
+	d := &doctor{page: &url.URL{Scheme: "http", Host: "lp.test"}, to: "[::1]:8080"}
+	for addr, want := range map[string]string{"lp.test:80": "[::1]:8080", "LP.test:443": "[::1]:443", "api.lp.test:80": "api.lp.test:80"} {
+		if got := d.dialed(addr); got != want {
+			t.Errorf("%s is dialed at %s, want %s", addr, got, want)
 		}
 	}
 }

@@ -51,7 +51,7 @@ func TestGaugesTellWhatOpenOutboxesHold(t *testing.T) {
 	registry.MustRegister(theMetrics.outboxes)
 	sink := &scripted{}
 	sink.script(always(outbox.Hold(errors.New("token refused"))))
-	_, _, box := outboxApp(t, sink)
+	_, box := outboxApp(t, sink)
 	if err := box.Append(t.Context(), goodRowOf(t, "events_v1"), goodRowOf(t, "events_v1")); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestGaugesTellWhatOpenOutboxesHold(t *testing.T) {
 	soon(t, "delivery is held", func() bool { return box.Stats().Datasources["events_v1"].State == outbox.StateHeld })
 	closed := ""
 	t.Run("two configs", func(t *testing.T) {
-		_, app, second := outboxApp(t, &scripted{})
+		app, second := outboxApp(t, &scripted{})
 		closed = second.Dir()
 		if err := second.Append(t.Context(), goodRowOf(t, "traffic_v1")); err != nil {
 			t.Fatal(err)
@@ -96,7 +96,7 @@ func TestGaugesTellWhatOpenOutboxesHold(t *testing.T) {
 
 func TestDeliveriesAreCountedByOutcome(t *testing.T) {
 	sink := &scripted{}
-	_, _, box := outboxApp(t, sink)
+	_, box := outboxApp(t, sink)
 	count := func(outcome string) float64 {
 		return figure(t, theMetrics.deliveries, "deliveries_total consents_v1 "+outcome)
 	}

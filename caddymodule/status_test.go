@@ -77,16 +77,13 @@ func TestWhatStatusWarnsOf(t *testing.T) {
 func TestStatusOfSilentPages(t *testing.T) {
 	now := time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 	setClock(t, func() time.Time { return now })
-	ctx, app := keysApp(t, newMemoryStorage())
+	app := keysApp(t, newMemoryStorage())
 	t.Cleanup(func() { awaitRelease(app) })
 	h := app.handlersOf("")[0]
 	h.life = &life{}
 	ask := func() (st status) {
 		t.Helper()
 		a := new(AdminStatus)
-		if err := a.Provision(ctx); err != nil {
-			t.Fatal(err)
-		}
 		w := httptest.NewRecorder()
 		if err := a.Routes()[0].Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, adminStatusPath, nil)); err != nil {
 			t.Fatal(err)

@@ -135,6 +135,7 @@ func TestDoctorFinds(t *testing.T) {
 		{name: "a late policy and a loader", block: campaignLines("cmp_late_loader", "inject loader") + "\n\theader >Content-Security-Policy \"script-src 'nonce-YWJj'\"" + files, level: "error", code: "policy", text: "the loader may not run"},
 		{name: "no connections", block: campaignLines("cmp_connect") + "\n\theader Content-Security-Policy \"connect-src 'none'\"" + files, level: "error", code: "policy", text: "may not call the API"},
 		{name: "no connections by meta", block: campaignLines("cmp_meta") + files, page: "/meta.html", level: "error", code: "policy", text: "elsewhere.example"},
+		{name: "connections to the API alone", block: campaignLines("cmp_only") + "\n\theader Content-Security-Policy \"connect-src SELF/client-api/v1/\"" + files},
 		{name: "shared pages", block: campaignLines("cmp_shared") + "\n\theader >Cache-Control \"public, max-age=60\"" + files, level: "warning", code: "sharing", text: "should be private"},
 		{name: "no way to the API", block: "@pages not path /client-api/*\n\t" + strings.Replace(campaignLines("cmp_way"), "session_context", "session_context @pages", 1) + files, level: "error", code: "api", text: "404, and not the API's"},
 		{name: "another path of the API", block: campaignLines("cmp_path", "api_path /s", "client on") + files},
@@ -190,7 +191,7 @@ func TestDoctorFinds(t *testing.T) {
 
 // consequences are what else is wrong where the first is.
 var consequences = map[string][]string{
-	"page":    {"context", "api", "tokens"},
+	"page":    {"api", "tokens"},
 	"context": {"api", "tokens"},
 	// The nginx before is not trusted there either.
 	"sharing": {"trusted_proxies", "api"},

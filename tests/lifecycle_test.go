@@ -3,6 +3,7 @@ package tests
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -117,6 +118,24 @@ func TestReloadsUnderLoad(t *testing.T) {
 			}
 		})
 	}
+	noPanics(t, c)
+	wg.Go(func() { // who watches it asks at any moment
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			res, err := http.Get("http://" + c.admin + "/session_context/status")
+			if err != nil {
+				continue // the admin API is put up anew
+			}
+			res.Body.Close()
+			if res.StatusCode != http.StatusOK {
+				t.Errorf("the status during reloads: %s", res.Status)
+			}
+		}
+	})
 	for i := range 10 {
 		sink := old
 		if i%2 == 0 {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -182,9 +183,14 @@ func TestStatusAfterAFailedReload(t *testing.T) {
 	for name, config := range map[string]string{
 		"while it is provisioned": elsewhere + another + "\nhttp://a.test {\n\treverse_proxy {\n\t\tto https://b.test\n\t\ttransport http {\n\t\t\ttls_trust_pool file DIR/none.pem\n\t\t}\n\t}\n}\n",
 		"while it starts":         elsewhere + another + "\nhttp://" + taken.Addr().String() + " {\n\trespond ok\n}\n",
+		"before ours is there":    "JSON",
 		"without our app":         "{\n\tadmin ADMIN\n\tauto_https off\n\tpersist_config off\n}\nhttp://" + taken.Addr().String() + " {\n\trespond ok\n}\n",
 	} {
-		res, err := http.Post("http://"+c.admin+"/load", "text/caddyfile", strings.NewReader(c.expand(config)))
+		contentType, body := "text/caddyfile", c.expand(config)
+		if config == "JSON" {
+			contentType, body = "application/json", failsEarly(t, c, strings.Replace(elsewhere, "DIR/other", "DIR/early", 1)+another)
+		}
+		res, err := http.Post("http://"+c.admin+"/load", contentType, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,6 +203,9 @@ func TestStatusAfterAFailedReload(t *testing.T) {
 		if code != 0 || len(st.Campaigns) != 1 || st.Campaigns[0].Campaign != "cmp_1" || !st.Keys.Available || st.Campaigns[0].Pages["injected"] == 0 {
 			t.Errorf("it failed %s: exit code %d, %+v", name, code, st)
 		}
+	}
+	if _, err := os.Stat(c.path("early")); err == nil {
+		t.Error("asking made keys for a config that never ran")
 	}
 	before := c.mustKeys("list")
 	c.mustKeys("rotate")
@@ -211,4 +220,28 @@ func TestStatusAfterAFailedReload(t *testing.T) {
 	if out, code := c.statusOf(); code == 0 || !strings.Contains(out, "not_configured") {
 		t.Errorf("without session_context: exit code %d\n%s", code, out)
 	}
+}
+
+// failsEarly is the configuration with a fault in an app that http loads before
+// its sites.
+func failsEarly(t *testing.T, c *caddy, caddyfile string) string {
+	t.Helper()
+	path := c.path("early.Caddyfile")
+	if err := os.WriteFile(path, []byte(c.expand(caddyfile)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.command("adapt", "--config", path, "--adapter", "caddyfile").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config map[string]any
+	if err := json.Unmarshal(out, &config); err != nil {
+		t.Fatal(err)
+	}
+	config["apps"].(map[string]any)["tls"] = map[string]any{"certificates": map[string]any{"nosuchloader": []any{}}}
+	text, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

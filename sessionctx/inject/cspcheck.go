@@ -38,6 +38,15 @@ func BlocksConnection(values []string, page, target *url.URL) string {
 	})
 }
 
+// UpgradesRequests reports whether a policy makes browsers ask by HTTPS what the
+// page names by HTTP (upgrade-insecure-requests).
+func UpgradesRequests(values []string) bool {
+	return firstPolicy(values, func(p policy) bool {
+		_, upgrades := p.directive("upgrade-insecure-requests")
+		return upgrades
+	}) != ""
+}
+
 func firstPolicy(values []string, blocks func(policy) bool) string {
 	for _, value := range values {
 		for text := range strings.SplitSeq(value, ",") {
@@ -92,7 +101,7 @@ func sourceMatches(source string, page, target *url.URL) bool {
 	}
 	host, port := cutPort(host)
 	return schemeMatches(scheme, target.Scheme) && wildHostMatches(host, target.Hostname()) &&
-		portMatches(port, scheme, target) && pathMatches(path, target)
+		portMatches(port, target) && pathMatches(path, target)
 }
 
 // schemeMatches is §6.7.2.9: a source of HTTP is one of HTTPS too.
@@ -105,18 +114,18 @@ func wildHostMatches(source, host string) bool {
 	if tail, wild := strings.CutPrefix(source, "*."); wild {
 		return strings.HasSuffix(host, "."+tail)
 	}
-	return source == "*" || strings.Trim(source, "[]") == host
+	return source == "*" || source == host // addresses of IPv6 are no sources
 }
 
-// portMatches is §6.7.2.11. A source without a port means its scheme's, and
-// that of HTTPS where it means HTTP.
-func portMatches(source, scheme string, target *url.URL) bool {
+// portMatches is §6.7.2.11. A source without a port means that of the target's
+// scheme; port 80 means that of HTTPS too.
+func portMatches(source string, target *url.URL) bool {
 	port := portOf(target)
 	switch source {
 	case "*", port:
 		return true
 	case "":
-		return port == defaultPorts[scheme] || port == defaultPorts[target.Scheme]
+		return port == defaultPorts[target.Scheme]
 	case "80":
 		return port == "443" && target.Scheme == "https"
 	}
@@ -125,7 +134,10 @@ func portMatches(source, scheme string, target *url.URL) bool {
 
 // pathMatches is §6.7.2.12: one that ends with a slash stands for all below.
 func pathMatches(source string, target *url.URL) bool {
-	path := target.EscapedPath()
+	path := target.Path
+	if plain, err := url.PathUnescape(source); err == nil {
+		source = plain
+	}
 	switch {
 	case source == "" || source == "/" && path == "":
 		return true

@@ -65,6 +65,9 @@ func TestWhatPoliciesBlock(t *testing.T) {
 		check("call", BlocksConnection(tt.policies, page, page), tt.connect)
 		check("call elsewhere", BlocksConnection(tt.policies, page, api), tt.to)
 	}
+	if !UpgradesRequests([]string{"img-src *", "default-src *; Upgrade-Insecure-Requests"}) || UpgradesRequests([]string{"img-src *"}) {
+		t.Error("which policy upgrades requests is not seen")
+	}
 	for source, tt := range map[string]struct {
 		page, target string
 		ok           bool
@@ -76,7 +79,10 @@ func TestWhatPoliciesBlock(t *testing.T) {
 		"http://*:18081":       {"http://a.test", "http://localhost:18081/x", true},
 		"localhost":            {"http://a.test", "http://localhost:18081/x", false},
 		"localhost/":           {"http://a.test", "http://localhost/x", true},
-		"[::1]:80":             {"http://a.test", "http://[::1]/x", true},
+		"[::1]:80":             {"http://a.test", "http://[::1]/x", false},
+		"http://a.test":        {"http://a.test", "https://a.test:80/x", false},
+		"a.test/client%2Dapi/": {"http://a.test", "http://a.test/client-api/v1", true},
+		"a.test/%zz":           {"http://a.test", "http://a.test/x", false},
 		"https://localhost:80": {"http://a.test", "http://localhost/x", false},
 		"data:":                {"http://a.test", "http://localhost/x", false},
 		"*.a.test":             {"http://a.test", "http://a.test/x", false},
