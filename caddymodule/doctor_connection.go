@@ -84,13 +84,17 @@ func (d *doctor) mayKnow(u *url.URL) bool {
 	return upgraded || originOf(u) == originOf(d.page)
 }
 
-// present gives a request the headers that it may have.
+// present gives a request the headers that it may have, and takes off those
+// that it had before a redirect.
 func (d *doctor) present(r *http.Request) {
 	may := d.mayKnow(r.URL)
 	for name, values := range d.header {
-		if may {
+		switch {
+		case may:
 			r.Header[name] = values
-		} else {
+		case name == "User-Agent":
+			r.Header.Set(name, visitor.ProbeAgent)
+		default:
 			r.Header.Del(name)
 		}
 	}
@@ -222,14 +226,12 @@ func (d *doctor) lookAtPage(ctx context.Context) *shownPage {
 		code, remedy := "connection", "see that Caddy runs, listens there, and is let through by the firewall"
 		var bad *tls.CertificateVerificationError
 		var op *net.OpError
-		alerted := errors.As(err, &op) && op.Op == "remote error" // as where Caddy has no certificate for the name
-		if errors.Is(err, errRedirects) {
+		switch {
+		case errors.Is(err, errRedirects):
 			remedy = "see what redirects: often a proxy that asks Caddy by plain HTTP, which sends its visitors to HTTPS, which it is again asked for by plain HTTP"
-		}
-		if errors.Is(err, http.ErrSchemeMismatch) {
+		case errors.Is(err, http.ErrSchemeMismatch):
 			code, remedy = "certificate", "that port speaks plain HTTP: write http:// before the name, or serve the site by HTTPS"
-		}
-		if errors.As(err, &bad) || alerted {
+		case errors.As(err, &bad), errors.As(err, &op) && op.Op == "remote error": // as where Caddy has none for the name
 			code, remedy = "certificate", "Caddy's log says why it has no certificate that visitors trust: names, DNS, ports 80 and 443, rate limits of the issuer"
 		}
 		d.found(levelError, code, remedy, "no page from %s: %v", d.page, unwrapURL(err))

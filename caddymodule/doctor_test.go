@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/firebuzz/caddy-sessionctx/sessionctx/visitor"
 )
 
 // aContext is the statement of a page, with a session of that id.
@@ -219,8 +221,8 @@ func TestDoctorKeepsHeaders(t *testing.T) {
 	here, elsewhere := 0, 0
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		elsewhere++
-		if v := r.Header.Get("X-Key"); v != "" {
-			t.Errorf("%s got it", r.URL)
+		if v := r.Header.Get("X-Key"); v != "" || r.UserAgent() != visitor.ProbeAgent {
+			t.Errorf("%s got it: %v", r.URL, r.Header)
 		}
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprintf(w, "<script data-session-context>%s</script>", strings.Replace(aContext("s", noon.UnixMilli()), "nowhere", "http://"+r.Host, 1))
@@ -228,13 +230,13 @@ func TestDoctorKeepsHeaders(t *testing.T) {
 	defer other.Close()
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		here++
-		if r.Header.Get("X-Key") != "secret" {
+		if r.Header.Get("X-Key") != "secret" || r.UserAgent() != "us" {
 			t.Errorf("%s did not get it", r.URL)
 		}
 		http.Redirect(w, r, map[string]string{"/": other.URL, "/round": "/round"}[r.URL.Path], http.StatusFound)
 	}))
 	defer site.Close()
-	header := http.Header{"X-Key": {"secret"}}
+	header := http.Header{"X-Key": {"secret"}, "User-Agent": {"us"}}
 	got := examined(t, site, "http://lp.test/", func(d *doctor) { d.header = header })
 	if here == 0 || elsewhere < 3 || len(got["page"]) != 1 || !strings.Contains(got["page"][0].Text, "redirect to "+other.URL) {
 		t.Errorf("asked here %d times, elsewhere %d: %+v", here, elsewhere, got)
