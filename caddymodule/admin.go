@@ -16,18 +16,15 @@ import (
 // adminPath is where Caddy's admin API answers for the module.
 const adminPath = "/session_context/"
 
-// adminAPI is what the module's parts of Caddy's admin API share. Values are
-// answered as JSON, refusals as {"error": …, "code": …}.
-type adminAPI struct{}
-
-// answer makes a handler of what returns a value for JSON, or a refusal.
-func (a *adminAPI) answer(method string, serve func(*App, *http.Request) (any, error)) caddy.AdminHandler {
+// adminAnswer makes a handler of Caddy's admin API of what returns a value, which
+// is answered as JSON, or a refusal, answered as {"error": …, "code": …}.
+func adminAnswer(method string, serve func(*App, *http.Request) (any, error)) caddy.AdminHandler {
 	return caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		value, err := any(nil), error(nil)
 		if r.Method != method {
 			w.Header().Set("Allow", method)
 			err = refuse(http.StatusMethodNotAllowed, "method_not_allowed", "this is for %s, not for %s", method, r.Method)
-		} else if app, e := a.app(); e != nil {
+		} else if app, e := runningApp(); e != nil {
 			err = e
 		} else {
 			value, err = serve(app, r)
@@ -74,10 +71,10 @@ func (d download) write(w http.ResponseWriter) error {
 	return err
 }
 
-// app is that of the running config, whichever config's admin API is asked:
-// Caddy puts up a new one before the config's apps are there, and leaves it
-// in place if they fail.
-func (a *adminAPI) app() (*App, error) {
+// runningApp is that of the running config, whichever config's admin API is
+// asked: Caddy puts up a new one before the config's apps are there, and leaves
+// it in place if they fail.
+func runningApp() (*App, error) {
 	if app := running.last(); app != nil {
 		return app, nil
 	}

@@ -27,9 +27,7 @@ const (
 //
 // The second answers as the first does, when the change is in storage and in
 // use on this node.
-type AdminKeys struct {
-	adminAPI
-}
+type AdminKeys struct{}
 
 // CaddyModule returns the Caddy module information.
 func (AdminKeys) CaddyModule() caddy.ModuleInfo {
@@ -49,7 +47,7 @@ func (a *AdminKeys) Routes() []caddy.AdminRoute {
 
 // ofRing makes a handler of what is asked of the key ring.
 func (a *AdminKeys) ofRing(method string, serve func(*keyRing, *http.Request) (any, error)) caddy.AdminHandler {
-	return a.answer(method, func(app *App, r *http.Request) (any, error) {
+	return adminAnswer(method, func(app *App, r *http.Request) (any, error) {
 		value, err := serve(app.ring, r)
 		if err != nil {
 			return nil, keysRefusal(err)

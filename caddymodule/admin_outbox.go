@@ -47,9 +47,7 @@ const (
 //
 // Rows hold personal data: only the routes that are asked for rows answer with
 // some.
-type AdminOutbox struct {
-	adminAPI
-}
+type AdminOutbox struct{}
 
 // CaddyModule returns the Caddy module information.
 func (AdminOutbox) CaddyModule() caddy.ModuleInfo {
@@ -74,7 +72,7 @@ func (a *AdminOutbox) Routes() []caddy.AdminRoute {
 
 // ofOutbox makes a handler of what is asked of the outbox.
 func (a *AdminOutbox) ofOutbox(method string, serve func(*outbox.Outbox, *http.Request) (any, error)) caddy.AdminHandler {
-	return a.answer(method, func(app *App, r *http.Request) (any, error) {
+	return adminAnswer(method, func(app *App, r *http.Request) (any, error) {
 		e := app.engine()
 		defer e.release()
 		box, err := e.outboxOf(r.Context(), r.URL.Query().Get("sink"))

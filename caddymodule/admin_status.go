@@ -15,9 +15,7 @@ const adminStatusPath = adminPath + "status"
 // AdminStatus tells in Caddy's admin API how the module fares:
 //
 //	GET /session_context/status  campaigns, keys, store, outbox, geo sources, warnings
-type AdminStatus struct {
-	adminAPI
-}
+type AdminStatus struct{}
 
 // CaddyModule returns the Caddy module information.
 func (AdminStatus) CaddyModule() caddy.ModuleInfo {
@@ -31,7 +29,7 @@ func (AdminStatus) CaddyModule() caddy.ModuleInfo {
 func (a *AdminStatus) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{{
 		Pattern: adminStatusPath,
-		Handler: a.answer(http.MethodGet, func(app *App, _ *http.Request) (any, error) {
+		Handler: adminAnswer(http.MethodGet, func(app *App, _ *http.Request) (any, error) {
 			return app.status(wallClock()), nil
 		}),
 	}}

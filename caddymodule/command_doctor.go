@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,8 +29,8 @@ whether it trusts the proxies before it. Each finding has a code that stays the
 same, and what is wrong has its remedy.
 
 All requests say that they are made ahead of a visit (Sec-Purpose: prefetch) and
-by whom (User-Agent), so that none is counted as one. The exit code is 0 where nothing is wrong, 1 where
-there is a warning or an error.
+by whom (User-Agent), so that none is counted as one. The exit code is 0 where
+nothing is wrong, 1 where there is a warning or an error.
 `,
 		Args: oneArg("the URL of a page"),
 	}
@@ -65,12 +64,12 @@ there is a warning or an error.
 				return servers, err
 			},
 		}
-		findings := d.examine(cmd.Context())
-		if err := printFindings(cmd.OutOrStdout(), findings, *asJSON); err != nil {
+		report := examination{d.examine(cmd.Context())}
+		if err := printAs(cmd, *asJSON, report, printFindings); err != nil {
 			return err
 		}
 		wrong := 0
-		for _, f := range findings {
+		for _, f := range report.Findings {
 			if f.Level == levelWarning || f.Level == levelError {
 				wrong++
 			}
@@ -133,15 +132,14 @@ func parseHeaders(lines []string) (http.Header, error) {
 	return h, nil
 }
 
-func printFindings(w io.Writer, findings []finding, asJSON bool) error {
-	if asJSON {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "\t")
-		e.SetEscapeHTML(false)
-		return e.Encode(map[string]any{"findings": findings})
-	}
+// examination is what doctor reports.
+type examination struct {
+	Findings []finding `json:"findings"`
+}
+
+func printFindings(w io.Writer, report examination) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, f := range findings {
+	for _, f := range report.Findings {
 		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Level, f.Code, f.Text)
 		if f.Remedy != "" {
 			fmt.Fprintf(t, "\t\t→ %s\n", f.Remedy)

@@ -28,15 +28,11 @@ one, or where the server does not answer.
 	}
 	asJSON := cmd.Flags().Bool("json", false, jsonFlagUsage)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		show := printStatus
-		if *asJSON {
-			show = printStatusJSON
-		}
 		var st status
 		if err := callAdmin(cmd, http.MethodGet, adminStatusPath, nil, &st); err != nil {
 			return err
 		}
-		if err := show(cmd.OutOrStdout(), &st); err != nil {
+		if err := printAs(cmd, *asJSON, &st, printStatus); err != nil {
 			return err
 		}
 		switch n := len(st.Warnings); n {
@@ -51,10 +47,14 @@ one, or where the server does not answer.
 	return cmd
 }
 
-func printStatusJSON(w io.Writer, st *status) error {
-	e := json.NewEncoder(w)
+// printAs prints a value as JSON, for programs, or as print does.
+func printAs[T any](cmd *cobra.Command, asJSON bool, value T, print func(io.Writer, T) error) error {
+	if !asJSON {
+		return print(cmd.OutOrStdout(), value)
+	}
+	e := json.NewEncoder(cmd.OutOrStdout())
 	e.SetIndent("", "\t")
-	return e.Encode(st)
+	return e.Encode(value)
 }
 
 func printStatus(w io.Writer, st *status) error {

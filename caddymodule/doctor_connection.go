@@ -199,29 +199,29 @@ func (d *doctor) do(r *http.Request) (*http.Response, []byte, error) {
 }
 
 // getPage fetches the page.
-func (d *doctor) getPage(ctx context.Context) (*shownPage, *http.Response, error) {
+func (d *doctor) getPage(ctx context.Context) (*shownPage, error) {
 	r, err := d.request(ctx, http.MethodGet, d.page, "document", "navigate", nil)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	r.Header.Set("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
 	r.Header.Set("Sec-Fetch-Site", "none")
 	res, body, err := d.do(r)
 	if err != nil && len(body) == 0 {
-		return nil, nil, err
+		return nil, err
 	}
 	u, bad := normalize(res.Request.URL)
 	if bad != nil {
-		return nil, nil, bad
+		return nil, bad
 	}
-	p := &shownPage{url: u, status: res.StatusCode, header: res.Header, cut: err}
+	p := &shownPage{url: u, status: res.StatusCode, header: res.Header, tls: res.TLS, cut: err}
 	readPage(p, body)
-	return p, res, nil
+	return p, nil
 }
 
 // lookAtPage fetches the page and tells of connection, certificate and answer.
 func (d *doctor) lookAtPage(ctx context.Context) *shownPage {
-	p, res, err := d.getPage(ctx)
+	p, err := d.getPage(ctx)
 	if err != nil {
 		code, remedy := "connection", "see that Caddy runs, listens there, and is let through by the firewall"
 		var bad *tls.CertificateVerificationError
@@ -237,7 +237,7 @@ func (d *doctor) lookAtPage(ctx context.Context) *shownPage {
 		d.found(levelError, code, remedy, "no page from %s: %v", d.page, unwrapURL(err))
 		return nil
 	}
-	d.lookAtTLS(p.url, res.TLS)
+	d.lookAtTLS(p)
 	kind, _, _ := mime.ParseMediaType(p.header.Get("Content-Type"))
 	at := ""
 	if p.url.String() != d.page.String() {
@@ -268,18 +268,18 @@ func unwrapURL(err error) error {
 	return err
 }
 
-func (d *doctor) lookAtTLS(u *url.URL, state *tls.ConnectionState) {
-	if state == nil {
-		if atHome(u) {
+func (d *doctor) lookAtTLS(p *shownPage) {
+	if p.tls == nil {
+		if atHome(p.url) {
 			d.found(levelNote, "certificate", "", "plain HTTP, which on this machine is like HTTPS for browsers")
 			return
 		}
 		d.found(levelError, "certificate", "serve the site by HTTPS: cookies have no protection here, and sendBeacon, crypto and client hints are restricted", "the page is served by plain HTTP")
 		return
 	}
-	leaf := state.PeerCertificates[0]
+	leaf := p.tls.PeerCertificates[0]
 	if d.skipVerify {
-		_, err := leaf.Verify(x509.VerifyOptions{DNSName: u.Hostname(), Roots: d.roots, Intermediates: poolOf(state.PeerCertificates[1:])})
+		_, err := leaf.Verify(x509.VerifyOptions{DNSName: p.url.Hostname(), Roots: d.roots, Intermediates: poolOf(p.tls.PeerCertificates[1:])})
 		if err != nil {
 			d.found(levelNote, "certificate", "", "visitors would not trust it: %v", err)
 			return

@@ -44,7 +44,7 @@ func (d *doctor) lookAtContext(ctx context.Context, p *shownPage) *shownContext 
 		d.lookAtSource(ctx, p, s)
 	}
 	d.lookAtSharing(p, c, func() (*shownContext, error) {
-		again, _, err := d.getPage(ctx)
+		again, err := d.getPage(ctx)
 		if err != nil || len(again.contexts) == 0 {
 			return nil, errors.Join(err, errNoContext)
 		}

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -31,6 +32,7 @@ type shownContext struct {
 // put into it.
 type shownPage struct {
 	url      *url.URL // after redirects
+	tls      *tls.ConnectionState
 	status   int
 	header   http.Header
 	cut      error // why the answer broke off, if it did

@@ -25,14 +25,19 @@ func aContext(id string, serverTime int64) string {
 	return fmt.Sprintf(`window.dataLayer=window.dataLayer||[];window.X={"userId":"u","campaignId":"c","campaignEnvironment":"preview","serverTime":%d,"apiBaseUrl":"nowhere","session":{"sessionId":%q}};window.dispatchEvent(new Event("y"));`, serverTime, id)
 }
 
-// examined is what doctor finds of a site that answers so.
-func examined(t *testing.T, server *httptest.Server, at string, change func(*doctor)) map[string][]finding {
+func mustURL(t *testing.T, s string) *url.URL {
 	t.Helper()
-	u, err := url.Parse(at)
+	u, err := url.Parse(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &doctor{page: u, now: at2026, to: server.Listener.Addr().String()}
+	return u
+}
+
+// examined is what doctor finds of a site that answers so.
+func examined(t *testing.T, server *httptest.Server, at string, change func(*doctor)) map[string][]finding {
+	t.Helper()
+	d := &doctor{page: mustURL(t, at), now: at2026, to: server.Listener.Addr().String()}
 	if change != nil {
 		change(d)
 	}
@@ -199,7 +204,7 @@ func TestDoctorLooksAtCertificates(t *testing.T) {
 }
 
 func TestDoctorOfNobody(t *testing.T) {
-	u, _ := url.Parse("https://nobody.invalid/")
+	u := mustURL(t, "https://nobody.invalid/")
 	d := &doctor{page: u, now: time.Now}
 	if got := d.examine(t.Context()); len(got) != 1 || got[0].Code != "address" || got[0].Level != levelError {
 		t.Errorf("%+v", got)
@@ -262,14 +267,7 @@ func TestWhoMayKnowTheHeaders(t *testing.T) {
 		{"https://a.test/", "https://a.test:444/", false},
 		{"https://a.test/", "https://api.a.test/", false},
 	} {
-		page, err := url.Parse(tt.page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		asked, err := url.Parse(tt.asked)
-		if err != nil {
-			t.Fatal(err)
-		}
+		page, asked := mustURL(t, tt.page), mustURL(t, tt.asked)
 		if got := (&doctor{page: page}).mayKnow(asked); got != tt.may {
 			t.Errorf("%s of the page %s: %v", asked, page, got)
 		}
@@ -393,10 +391,7 @@ func TestWhichServersTrustProxies(t *testing.T) {
 		"all, another port":  {"https://a.test:1/", map[string]httpServer{"a": trusting}, levelOK},
 		"none, another port": {"https://a.test:1/", map[string]httpServer{"b": not}, levelWarning},
 	} {
-		page, err := url.Parse(tt.page)
-		if err != nil {
-			t.Fatal(err)
-		}
+		page := mustURL(t, tt.page)
 		d := &doctor{front: "Cloudflare", frontPort: portOf(page), servers: func() (map[string]httpServer, error) { return tt.servers, nil }}
 		d.lookAtProxies()
 		if len(d.findings) != 1 || d.findings[0].Level != tt.level {
@@ -414,7 +409,7 @@ func TestDoctorPrints(t *testing.T) {
 	defer site.Close()
 	var b strings.Builder
 	for _, fs := range examined(t, site, "http://lp.test/", nil) {
-		if err := printFindings(&b, fs, false); err != nil {
+		if err := printFindings(&b, examination{fs}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,6 +54,18 @@ func (c *keysConfig) refresh(t *testing.T) {
 	if err := errors.Join(c.ring.refresh(t.Context()), c.days.refresh(t.Context())); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// beginRefresh reads both, and is back when nothing goes on by itself any more.
+// What came of each comes later.
+func (c *keysConfig) beginRefresh(ctx context.Context) (done [2]chan error) {
+	for i, refresh := range []func(context.Context) error{c.ring.refresh, c.days.refresh} {
+		ended := make(chan error, 1)
+		go func() { ended <- refresh(ctx) }()
+		done[i] = ended
+	}
+	synctest.Wait()
+	return done
 }
 
 // TestAReloadWaitsForNoStorage: a config has the keys of the one before it,
@@ -122,13 +135,11 @@ func TestAHungStorageHoldsUpItsOwnConfigOnly(t *testing.T) {
 		deaf := &deafStorage{well, hung}
 		before.ring.storage, before.days.storage = deaf, deaf
 		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 2)
-		go func() { done <- before.ring.refresh(ctx) }()
-		go func() { done <- before.days.refresh(ctx) }()
-		synctest.Wait()
+		done := before.beginRefresh(ctx)
 		cancel()
-		<-done
-		<-done
+		for _, err := range done {
+			<-err
+		}
 		after.refresh(t)
 		had := after.ring.ring.Load()
 		close(hung) // what comes so late changes nothing
@@ -148,13 +159,10 @@ func TestAConfigThatEndsLeavesNoTrouble(t *testing.T) {
 		after := newKeysConfig(&namedStorage{m, t.Name(), nil})
 		defer after.release()
 		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 2)
-		go func() { done <- before.ring.refresh(ctx) }()
-		go func() { done <- before.days.refresh(ctx) }()
-		synctest.Wait()
+		done := before.beginRefresh(ctx)
 		cancel()
-		for range 2 {
-			if err := <-done; !errors.Is(err, context.Canceled) {
+		for _, err := range done {
+			if err := <-err; !errors.Is(err, context.Canceled) {
 				t.Errorf("it read on: %v", err)
 			}
 		}
@@ -181,19 +189,14 @@ func TestTheLaterReadingWins(t *testing.T) {
 		after := newKeysConfig(&namedStorage{m, t.Name(), nil})
 		defer after.release()
 		begun := time.Now()
-		done := make(chan error, 4)
-		go func() { done <- before.ring.refresh(t.Context()) }()
-		go func() { done <- before.days.refresh(t.Context()) }()
-		synctest.Wait()
-		go func() { done <- after.ring.refresh(t.Context()) }()
-		go func() { done <- after.days.refresh(t.Context()) }()
-		synctest.Wait()
+		first := before.beginRefresh(t.Context())
+		second := after.beginRefresh(t.Context())
 		if m.reads > 0 {
 			t.Error("the later config read first, and what the earlier one reads would replace it")
 		}
 		close(slow)
-		for range 4 {
-			if err := <-done; err != nil {
+		for _, err := range slices.Concat(first[:], second[:]) {
+			if err := <-err; err != nil {
 				t.Error(err)
 			}
 		}

@@ -3,7 +3,6 @@ package tests
 import (
 	"encoding/json"
 	"errors"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -25,12 +24,7 @@ func (c *caddy) doctor(args ...string) (findings []doctorFinding, code int) {
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		code = exit.ExitCode()
-	} else if err != nil {
-		c.t.Fatal(err)
-	}
+	code = exitCode(c.t, err)
 	var document struct{ Findings []doctorFinding }
 	if err := json.Unmarshal(out, &document); err != nil {
 		c.t.Fatalf("doctor %v: %v\n%s%s", args, err, out, stderr.String())

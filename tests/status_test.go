@@ -22,13 +22,20 @@ func (c *caddy) statusOf(args ...string) (out string, code int) {
 	c.t.Helper()
 	cmd := c.command(append([]string{"session-context", "status", "--address", c.admin}, args...)...)
 	b, err := cmd.CombinedOutput()
+	return string(b), exitCode(c.t, err)
+}
+
+// exitCode is that of a command that ended with err.
+func exitCode(t testing.TB, err error) int {
+	t.Helper()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		code = exit.ExitCode()
-	} else if err != nil {
-		c.t.Fatal(err)
+	switch {
+	case err == nil:
+		return 0
+	case !errors.As(err, &exit):
+		t.Fatal(err)
 	}
-	return string(b), code
+	return exit.ExitCode()
 }
 
 type statusDocument struct {
