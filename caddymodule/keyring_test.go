@@ -392,6 +392,7 @@ func TestTroubleIsLoggedOnce(t *testing.T) {
 		if r := k.current(t.Context(), 2*defaultReread); r == nil {
 			t.Error("the ring did not come back")
 		}
+		synctest.Wait() // the ring is there a moment before the reading's end
 		cancel()
 		<-done
 		if n := logs.FilterMessageSnippet("can't be read, made or rotated").Len(); n != 1 {
