@@ -42,7 +42,9 @@ if (document.prerendering) {
 func TestPrerenderedPagesInChromium(t *testing.T) {
 	t.Parallel()
 	type told struct{ What, Life, Page, Session string }
-	tells, next := make(chan told, 16), make(chan string)
+	tells := make(chan told, 16)
+	// Each site's pages ask for themselves: those of the site before may not be gone yet.
+	nexts := make(map[string]chan string)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/tell":
@@ -55,7 +57,7 @@ func TestPrerenderedPagesInChromium(t *testing.T) {
 		case "/next":
 			io.Copy(io.Discard, r.Body) // else a client that goes away isn't noticed
 			select {
-			case id := <-next:
+			case id := <-nexts[r.Host]:
 				io.WriteString(w, id)
 			case <-r.Context().Done():
 			}
@@ -89,7 +91,9 @@ func TestPrerenderedPagesInChromium(t *testing.T) {
 	}
 	sites := make([]string, len(cases))
 	for i, tt := range cases {
-		sites[i] = "http://" + freeAddr(t)
+		host := freeAddr(t)
+		sites[i] = "http://" + host
+		nexts[host] = make(chan string)
 		config += fmt.Sprintf("%s {\n\tsession_context {\n\t\tworkspace ws_%d\n\t\tproject pr_1\n\t\tcampaign cmp_%d\n\t\t%s\n\t}\n\treverse_proxy %s\n}\n",
 			sites[i], i, i, tt.option, strings.TrimPrefix(upstream.URL, "http://"))
 	}
@@ -130,6 +134,7 @@ func TestPrerenderedPagesInChromium(t *testing.T) {
 				t.Fatalf("sessions %v, want them equal: %v", heard, tt.continues)
 			}
 			visits := map[string]bool{entry: true}
+			next := nexts[strings.TrimPrefix(sites[i], "http://")]
 			next <- tt.goes
 			if tt.goes == "a" {
 				if got := hear("activated", "/a.html"); got != ahead {
