@@ -57,8 +57,8 @@ func TestWithoutCookiesInChromium(t *testing.T) {
 	}
 	c := newCaddy(t)
 	config := globals("") + "SITE {\n\trespond 404\n}\n"
-	sites := make([]string, len(ways))
-	for i := range ways {
+	sites := make([]string, len(ways)*manyTries)
+	for i := range sites {
 		// All have one address and one browser: a workspace keeps them apart.
 		sites[i] = "http://" + freeAddr(t)
 		config += fmt.Sprintf("%s {\n\tsession_context {\n\t\tworkspace ws_%d\n\t\tproject pr_1\n\t\tcampaign cmp_%d\n\t\tconsent {\n\t\t\trequire always\n\t\t}\n\t}\n\treverse_proxy %s\n}\n",
@@ -68,10 +68,12 @@ func TestWithoutCookiesInChromium(t *testing.T) {
 	c.start()
 	b := browser.Start(t)
 
-	for i, way := range ways {
-		t.Run(way.name, func(t *testing.T) {
+	for _, way := range ways {
+		unhurried(t, c, way.name, func(t testing.TB) {
+			site := sites[0]
+			sites = sites[1:]
 			p := b.Page(t)
-			p.Open(sites[i] + way.entry)
+			p.Open(site + way.entry)
 			session := func() string {
 				t.Helper()
 				var id string
@@ -90,7 +92,7 @@ func TestWithoutCookiesInChromium(t *testing.T) {
 				word, arg, _ := strings.Cut(on, " ")
 				switch word {
 				case "open":
-					p.Open(sites[i] + arg)
+					p.Open(site + arg)
 				case "reload":
 					browser.Eval[bool](p, `setTimeout(() => location.reload()), true`)
 				default:
