@@ -49,7 +49,7 @@ func explained(t *testing.T, before, after string, mistakes []mistake) {
 }
 
 var siteMistakes = []mistake{
-	{"an unknown option", "sesion_duration 30m", "unknown option 'sesion_duration' in session_context: known are ab_test, allow_origin, api_base_url, api_path, attribution_window, before_consent, campaign, campaign_environment, client, client_hints, consent, debug, environment, identity, inject, landing_page, legacy_ids, log_ids, own_hosts, project, rate_limit, segment, session_duration, variable, visit, web_vitals, workspace, at Caddyfile:8"},
+	{"an unknown option", "sesion_duration 30m", "unknown option 'sesion_duration' in session_context: known are ab_test, allow_origin, api_base_url, api_path, attribution_window, before_consent, campaign, campaign_environment, client, client_hints, consent, debug, decorate_links, environment, identity, inject, landing_page, legacy_ids, log_ids, own_hosts, project, rate_limit, segment, session_duration, track_js, variable, visit, web_vitals, workspace, at Caddyfile:8"},
 	{"an unknown option in consent", `consent {
 	requires always
 }`, "unknown option 'requires' in consent: known are google_consent_mode, localization, privacy_policy, require, respect, store_ip, terms, user_cookie, at Caddyfile:9"},
@@ -331,6 +331,11 @@ ab_test hero {
 	{"an unknown client_hints", "client_hints all", `client_hints "all" is unknown: known are on, off, at Caddyfile:8`},
 	{"web_vitals neither on nor off", "web_vitals yes", "web_vitals 'yes' is neither on nor off, at Caddyfile:8"},
 	{"web_vitals without a client", "web_vitals on", "web_vitals on reports by the browser runtime: add client on, or take it away, at Caddyfile:8"},
+	{"decorate_links of nothing", "client on\n\t\tdecorate_links", "decorate_links wants on, off, or hosts like shop.example.com or *.example.com, at Caddyfile:9"},
+	{"decorate_links of a URL", "client on\n\t\tdecorate_links https://shop.example.com/", `decorate_links: "https://shop.example.com/" is no host like www.example.com or *.example.com: lower case (xn--… for others than ASCII), no scheme, port or path; on is for all, at Caddyfile:9`},
+	{"decorate_links without a client", "decorate_links on", "decorate_links is done by the browser runtime: add client on, or take it away, at Caddyfile:8"},
+	{"a track_js that is no path", "track_js track.js", `track_js "track.js" is neither off nor the path of a file like /track.js, at Caddyfile:8`},
+	{"one too many: track_js", "track_js /t.js extra", "track_js has one argument too many: 'extra', at Caddyfile:8"},
 	{"client neither on nor off", "client yes", "client 'yes' is neither on nor off, at Caddyfile:8"},
 	{"a variable that is no name", "variable my-context", `variable "my-context" is not a JavaScript name of at most 64 characters, like __FIREBUZZ_SESSION_CONTEXT__, at Caddyfile:8`},
 	{"one too many: landing_page", "landing_page lp_1 extra", "landing_page has one argument too many: 'extra', at Caddyfile:8"},
@@ -711,7 +716,7 @@ var wholeMistakes = []mistake{
 	session_context_api {
 		path /v1
 	}
-}`, "unknown option 'path' in session_context_api: known are api_path, at Caddyfile:3"},
+}`, "unknown option 'path' in session_context_api: known are api_path, track_js, at Caddyfile:3"},
 	{"a bad api_path of session_context_api", `:80 {
 	session_context_api {
 		api_path v1

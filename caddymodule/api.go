@@ -40,17 +40,21 @@ type route struct {
 	// keep a batch then.
 	quiet bool
 	serve func(*call) (any, error)
+	// anyOrigin is for pages of any site, and no cookies.
+	anyOrigin bool
 }
 
 var routes = map[string]route{
-	"events/session/init":  {http.MethodPost, maxBody, false, (*call).init},
-	"events/session/renew": {http.MethodPost, maxBody, false, (*call).renew},
-	"events/session/track": {http.MethodPost, maxBody, false, (*call).trackSession},
-	"events/track":         {http.MethodPost, maxBody, false, (*call).trackEvent},
-	"events/batch-track":   {http.MethodPost, maxBatchBody, true, (*call).trackBatch},
-	"consent/record":       {http.MethodPost, maxBody, false, (*call).recordConsent},
-	"session/context":      {http.MethodGet, 0, false, (*call).context},
-	"session/context.js":   {http.MethodGet, 0, false, (*call).context},
+	"events/session/init":     {method: http.MethodPost, maxBody: maxBody, serve: (*call).init},
+	"events/session/renew":    {method: http.MethodPost, maxBody: maxBody, serve: (*call).renew},
+	"events/session/track":    {method: http.MethodPost, maxBody: maxBody, serve: (*call).trackSession},
+	"events/session/validate": {method: http.MethodPost, maxBody: maxBody, serve: (*call).validate},
+	"events/track":            {method: http.MethodPost, maxBody: maxBody, serve: (*call).trackEvent},
+	"events/batch-track":      {method: http.MethodPost, maxBody: maxBatchBody, quiet: true, serve: (*call).trackBatch},
+	"events/external-track":   {method: http.MethodPost, maxBody: maxBody, anyOrigin: true, serve: (*call).trackConversion},
+	"consent/record":          {method: http.MethodPost, maxBody: maxBody, serve: (*call).recordConsent},
+	"session/context":         {method: http.MethodGet, serve: (*call).context},
+	"session/context.js":      {method: http.MethodGet, serve: (*call).context},
 }
 
 // readers are what GET does on routes that POST writes to.
@@ -128,7 +132,7 @@ type call struct {
 // fault: a site's error pages are HTML.
 func (a *App) serveAPI(w http.ResponseWriter, r *http.Request, name string, site *Handler) error {
 	if s := scriptAt(name); s != nil {
-		serveScript(w, r, name, s)
+		serveModule(w, r, name, s)
 		return nil
 	}
 	c := &call{app: a, site: site, w: w, r: r, name: name, route: routes[name], now: wallClock()}
@@ -154,14 +158,20 @@ func (c *call) serve() (any, error) {
 		header.Add("Vary", "Origin")
 	}
 	c.facts = c.app.facts(c.r, originalURL(c.r), nil, c.now)
-	if err := c.checkOrigin(); err != nil {
-		return nil, err
+	readableBy := "*"
+	if !c.route.anyOrigin {
+		if err := c.checkOrigin(); err != nil {
+			return nil, err
+		}
+		readableBy = c.origin
+	}
+	if readableBy != "" {
+		header.Set("Cross-Origin-Resource-Policy", "cross-origin")
+		header.Set("Access-Control-Allow-Origin", readableBy)
+		header.Set("Access-Control-Expose-Headers", "Retry-After")
 	}
 	if c.origin != "" {
-		header.Set("Cross-Origin-Resource-Policy", "cross-origin")
-		header.Set("Access-Control-Allow-Origin", c.origin)
 		header.Set("Access-Control-Allow-Credentials", "true")
-		header.Set("Access-Control-Expose-Headers", "Retry-After")
 	}
 	if c.r.Method == http.MethodOptions && c.r.Header.Get("Access-Control-Request-Method") != "" {
 		header.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
@@ -260,10 +270,14 @@ func (c *call) limitClient() error {
 		return nil
 	}
 	client := clientName(c.facts.ClientIP)
-	if c.app.limits.exhausted(failedProofs, client) {
+	kind := limitClient
+	if c.route.anyOrigin {
+		// Another site's page must not use up what its visitor's calls to us need.
+		kind = limitElsewhere
+	} else if c.app.limits.exhausted(failedProofs, client) {
 		return tooMany(time.Minute, "too many requests that did not prove their session")
 	}
-	if wait, ok := c.app.limits.allow(c.limit(limitClient), client, 1); !ok {
+	if wait, ok := c.app.limits.allow(c.limit(kind), client, 1); !ok {
 		return tooMany(wait, "too many requests from this client")
 	}
 	return nil

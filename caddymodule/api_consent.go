@@ -43,6 +43,9 @@ func (c *call) recordConsent() (any, error) {
 		c.committed()
 	}
 	c.choose(claim.Purposes, err == nil)
+	if !claim.Purposes.Analytics && c.knownSession() != nil && c.proof != proofIDs {
+		c.endClickID()
+	}
 	if err != nil {
 		return nil, err
 	}

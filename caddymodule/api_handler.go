@@ -22,8 +22,12 @@ type APIHandler struct {
 	// Path of the API. It is reached under `/client-api/v1` too. Default:
 	// `/client-api/v1`.
 	APIPath string `json:"api_path,omitempty"`
+	// Path of the script that other sites include to report conversions, or
+	// `off`. Default: `/track.js`.
+	TrackJS string `json:"track_js,omitempty"`
 
-	app *App
+	app     *App
+	trackJS string // path, "" for none
 }
 
 // CaddyModule returns the Caddy module information.
@@ -42,6 +46,10 @@ func (h *APIHandler) Provision(ctx caddy.Context) error {
 	if err := checkAPIPath(h.APIPath); err != nil {
 		return err
 	}
+	var err error
+	if h.trackJS, err = trackPath(h.TrackJS); err != nil {
+		return fmt.Errorf("session_context_api: %w", err)
+	}
 	app, err := ctx.App(appName)
 	if err != nil {
 		return fmt.Errorf("session_context_api: %w", err)
@@ -54,6 +62,7 @@ func (h *APIHandler) Provision(ctx caddy.Context) error {
 //
 //	session_context_api [<matcher>] {
 //		api_path <path>
+//		track_js <path>|off
 //	}
 func parseAPIHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h.Next() // the directive's name
@@ -62,13 +71,21 @@ func parseAPIHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error
 	}
 	a := &APIHandler{}
 	b := newBlock(h.Dispenser, "session_context_api")
-	return a, b.read(map[string]option{"api_path": b.checked(&a.APIPath, checkAPIPath)})
+	return a, b.read(map[string]option{
+		"api_path": b.checked(&a.APIPath, checkAPIPath),
+		"track_js": b.checked(&a.TrackJS, checkTrackJS),
+	})
 }
 
 // ServeHTTP answers the API; all else goes on.
 func (h *APIHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if route, ok := apiRoute(h.APIPath, r.URL.Path, originalURL(r).Path); ok {
+	original := originalURL(r)
+	if route, ok := apiRoute(h.APIPath, r.URL.Path, original.Path); ok {
 		return h.app.serveAPI(w, r, route, nil)
+	}
+	if asksForTrack(r, original, h.trackJS) {
+		serveTrack(w, r)
+		return nil
 	}
 	return next.ServeHTTP(w, r)
 }

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"crypto/rand"
+	"errors"
 	"math"
 	"net/http"
 
@@ -14,11 +15,38 @@ func (c *call) init() (any, error) {
 	if err := c.signOfLife(); err != nil {
 		return nil, err
 	}
-	return map[string]any{
+	out := map[string]any{
 		"session_id":               c.session.ID,
 		"expires_at":               c.session.ExpiresAt,
 		"session_duration_minutes": atLeastOne(c.handler.campaign.SessionDuration.Minutes()),
-	}, nil
+	}
+	c.giveClickID(out)
+	return out, nil
+}
+
+// validate says whether a session lives, for clients that ask; the answer is
+// at the top level, and a success whatever it says. Nothing is made or renewed.
+func (c *call) validate() (any, error) {
+	named := c.body.Text("session_id", maxID)
+	answer := func(valid bool, reason string) (any, error) {
+		return wholeAnswer{"valid": valid, "reason": reason}, nil
+	}
+	var why *refusal
+	switch err := c.prove(named); {
+	case errors.As(err, &why):
+		switch why.code {
+		case "invalid_session", "unknown_campaign", "campaign_mismatch", "user_mismatch":
+			return answer(false, "not_found")
+		case "store_unavailable":
+			return answer(false, "error")
+		}
+		return nil, err
+	case err != nil:
+		return nil, err
+	case c.session.Expired(c.now.UnixMilli()), named != "" && named != c.session.ID: // a cookie proves its successor
+		return answer(false, "expired")
+	}
+	return answer(true, "valid")
 }
 
 // trackSession takes the client's part of a session row. All of that row is
@@ -76,6 +104,7 @@ func (c *call) renew() (any, error) {
 		"attribution_duration_days": atLeastOne(c.handler.campaign.AttributionWindow.Hours() / 24),
 		"attribution_preserved":     s.Attribution.Source == sessionctx.AttributionServer,
 	}
+	c.giveClickID(out)
 	if c.proof == proofIDs {
 		return out, nil
 	}

@@ -65,6 +65,8 @@ func init() {
 //		inject               inline|loader|off
 //		client               on|off
 //		web_vitals           on|off
+//		decorate_links       on|off|<host...>
+//		track_js             <path>|off
 //		variable             <name>
 //		visit                script|page
 //		client_hints         on|off
@@ -117,6 +119,8 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 		"inject":               b.choice("inject", &c.Inject, "inline", "loader", "off"),
 		"client":               b.onOff(&hd.Client),
 		"web_vitals":           at.option(h.Dispenser, hd, b.onOff(&hd.WebVitals)),
+		"decorate_links":       at.option(h.Dispenser, hd, b.decorateLinks(&hd.DecorateLinks)),
+		"track_js":             b.checked(&hd.TrackJS, checkTrackJS),
 		"variable":             at.option(h.Dispenser, c, b.text(&c.Variable)),
 		"visit":                b.choice("visit", &c.Visit, "script", "page"),
 		"client_hints":         b.choice("client_hints", &c.ClientHints, "on", "off"),

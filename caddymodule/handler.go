@@ -45,12 +45,21 @@ type Handler struct {
 	// With Client: also report web vitals, by a second script that pages load
 	// when they are idle. Default: off.
 	WebVitals bool `json:"web_vitals,omitempty"`
+	// With Client: decorate links to these hosts of other sites,
+	// `shop.example.com`, `*.example.com` for all below, or `*` for all, with the
+	// page's campaign parameters and, while consent allows it, with the click id
+	// by which conversions there count for the session. Default: none.
+	DecorateLinks []string `json:"decorate_links,omitempty"`
+	// Path of the script that other sites include to report conversions, or
+	// `off`. Default: `/track.js`.
+	TrackJS string `json:"track_js,omitempty"`
 
 	app      *App
 	campaign *sessionctx.Campaign
 	settings []byte // the configuration as JSON, to tell equal handlers
 	apiPath  string
 	variable string
+	trackJS  string // path, "" for none
 	runtime  string // runtimeURL, made once
 	log      *zap.Logger
 	life     *life // the campaign's, over reloads
@@ -103,6 +112,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.variable == "" {
 		h.variable = sessionctx.DefaultVariable
 	}
+	if h.trackJS, err = trackPath(h.TrackJS); err != nil {
+		return fmt.Errorf("campaign %s: %w", h.Campaign.Campaign, err)
+	}
 	h.runtime = h.runtimeURL()
 	if err := h.loadMatchers(ctx); err != nil {
 		return err
@@ -146,6 +158,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	original := originalURL(r)
 	if route, ok := apiRoute(h.apiPath, r.URL.Path, original.Path); ok {
 		return h.app.serveAPI(w, r, route, h)
+	}
+	if asksForTrack(r, original, h.trackJS) {
+		serveTrack(w, r)
+		return nil
 	}
 	return h.servePage(w, r, original, next)
 }

@@ -26,6 +26,7 @@ const (
 	limitClient limitKind = iota
 	limitSession
 	limitFailedProofs
+	limitElsewhere // a client's calls from other sites
 )
 
 // limit is a bucket's size. Sites with different limits count apart.

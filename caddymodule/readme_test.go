@@ -19,7 +19,7 @@ func TestREADMENamesAll(t *testing.T) {
 		written string // how the README writes it, %s being the name
 		atLeast int
 	}{
-		{"routes", "api.go", `(?m)^\t"([a-z/.-]+)":\s+\{http\.Method`, "| `%s` | ", 7},
+		{"routes", "api.go", `(?m)^\t"([a-z/.-]+)":\s+\{method: http\.Method`, "| `%s` | ", 10},
 		{"refusals", "*.go", `(?:\brefuse\([^"\n]*|\bbusy\(|\bcode: )"([a-z_]+)"`, "`%s`", 20},
 		{"metrics", "metrics*.go", `(?:counters?\(|gauge\(|\bof\(|metricsPrefix \+ )"([a-z_]+)"`, "| `%s` | ", 30},
 		{"outcomes of pages", "../sessionctx/inject/reason.go", `Reason = "([a-z_]+)"`, "`%s`", 20},

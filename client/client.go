@@ -9,7 +9,7 @@ import (
 	"encoding/hex"
 )
 
-// Script is a JavaScript module in UTF-8. It is not to be changed.
+// Script is JavaScript in UTF-8. It is not to be changed.
 type Script struct {
 	// Name begins its file's name: runtime.
 	Name string
@@ -24,6 +24,10 @@ func (s *Script) File() string { return s.Name + "." + s.Hash + ".js" }
 // Runtime is what each page loads.
 var Runtime = script("runtime", runtime)
 
+// RuntimeLinks is the Runtime that also decorates links to other sites, in its
+// place.
+var RuntimeLinks = script("runtime-links", runtimeLinks)
+
 // RuntimeIdle is what the Runtime loads once the page has done its work, where
 // web vitals are reported. The URL of the Runtime's script names its file.
 var RuntimeIdle = script("runtime-idle", runtimeIdle)
@@ -31,8 +35,21 @@ var RuntimeIdle = script("runtime-idle", runtimeIdle)
 //go:embed dist/runtime.js
 var runtime []byte
 
+// Modules are the scripts of the browser runtime.
+var Modules = []*Script{Runtime, RuntimeLinks, RuntimeIdle}
+
+// Track is what other sites include to report conversions: no module, and by one
+// name for ever.
+var Track = script("frbzztrack", frbzztrack)
+
+//go:embed dist/runtime-links.js
+var runtimeLinks []byte
+
 //go:embed dist/runtime-idle.js
 var runtimeIdle []byte
+
+//go:embed dist/frbzztrack.js
+var frbzztrack []byte
 
 func script(name string, body []byte) *Script {
 	sum := sha256.Sum256(body)

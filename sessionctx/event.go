@@ -61,6 +61,18 @@ var (
 // clamped to the column's range, texts cut. reduceURL is applied to URLs, so
 // that rows keep path and campaign parameters only.
 func ParseEvent(b Body, reduceURL func(string) string) (*Event, error) {
+	e := parseEvent(b, reduceURL)
+	if e.ID == "" {
+		return nil, ErrEventID
+	}
+	if !slices.Contains([]string{"conversion", "engagement", "system"}, e.Type) {
+		return nil, ErrEventType
+	}
+	return e, nil
+}
+
+// parseEvent is ParseEvent without the check of what an event has to have.
+func parseEvent(b Body, reduceURL func(string) string) *Event {
 	e := &Event{
 		UUID:           b.Text("event_uuid", maxUUID),
 		ID:             b.Text("event_id", maxEventID),
@@ -73,12 +85,6 @@ func ParseEvent(b Body, reduceURL func(string) string) (*Event, error) {
 		Metadata:       b.JSONText("metadata", maxMetadata),
 		PageURL:        reduceURL(b.Text("page_url", maxEventURL)),
 		ReferrerURL:    reduceURL(b.Text("referrer_url", maxEventURL)),
-	}
-	if e.ID == "" {
-		return nil, ErrEventID
-	}
-	if !slices.Contains([]string{"conversion", "engagement", "system"}, e.Type) {
-		return nil, ErrEventType
 	}
 	if e.ValueType != "dynamic" {
 		e.ValueType = "static"
@@ -95,7 +101,7 @@ func ParseEvent(b Body, reduceURL func(string) string) (*Event, error) {
 	e.TimeOnPage = b.integer("time_on_page", math.MaxUint32)
 	e.ViewportWidth = b.integer("viewport_width", math.MaxUint16)
 	e.ViewportHeight = b.integer("viewport_height", math.MaxUint16)
-	return e, nil
+	return e
 }
 
 func isCurrency(s string) bool {

@@ -36,6 +36,7 @@ type key struct {
 
 	ids        *macer
 	successors *macer
+	clicks     *macer
 	seals      [purposes]cipher.AEAD
 }
 
@@ -199,6 +200,7 @@ func buildKey(rk ringKey) (*key, error) {
 		secret:     rk,
 		ids:        newMacer(derive("ids", 32)),
 		successors: newMacer(derive("successors", 32)),
+		clicks:     newMacer(derive("clicks", 32)),
 	}
 	for p := range k.seals {
 		k.seals[p] = newSeal(derive("seal "+purposeNames[p], chacha20poly1305.KeySize))

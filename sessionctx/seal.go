@@ -23,10 +23,11 @@ const (
 	sealChoice
 	sealState   // for the store; never seen by a browser
 	sealConsent // likewise
+	sealClick   // likewise
 	purposes
 )
 
-var purposeNames = [purposes]string{"token", "user", "session", "attribution", "choice", "state", "consent"}
+var purposeNames = [purposes]string{"token", "user", "session", "attribution", "choice", "state", "consent", "click"}
 
 // maxSealed is the longest sealed value that is opened, in bytes. Longer ones
 // can't be ours: cookies stay below 2,500.

@@ -122,10 +122,20 @@ func (e *encoder) session(s *Session, withAttribution bool) {
 func decodeSession(b []byte) (*Session, error) {
 	var d decoder
 	d.read(b)
-	if d.byte() != stateVersion {
-		return nil, errCodec
+	s := d.session()
+	if d.err != nil {
+		return nil, d.err
 	}
+	return s, nil
+}
+
+// session is the encoder's inverse.
+func (d *decoder) session() *Session {
 	s := &Session{}
+	if d.byte() != stateVersion {
+		d.fail()
+		return s
+	}
 	flags := d.bools()
 	s.Campaign.Environment = Production
 	if flags&1 != 0 {
@@ -156,10 +166,7 @@ func decodeSession(b []byte) (*Session, error) {
 	if flags&64 != 0 {
 		s.UserSince = d.int()
 	}
-	if d.err != nil {
-		return nil, d.err
-	}
-	return s, nil
+	return s
 }
 
 // SealToken gives the token that proves the session to the API with no

@@ -1,6 +1,6 @@
 // Command build bundles the browser runtime by esbuild:
 //
-//	build            writes dist/runtime.js and dist/runtime-idle.js
+//	build            writes the scripts of dist
 //	build check      says whether these are what the sources give
 //	build tests DIR  bundles test/*.test.ts for Node.js into DIR
 //	build package    writes dist/npm, which `npm pack` takes
@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/evanw/esbuild/pkg/api"
 )
@@ -68,12 +69,16 @@ func run(args []string) error {
 	return fmt.Errorf("unknown arguments %q: give none, `check`, `tests <directory>`, `package`, or `page <entry> <file>`", args)
 }
 
-// scripts are the runtime's, by their names in src and in dist.
-var scripts = []string{"runtime", "runtime-idle"}
+// scripts are what servers give out, by their names in src and in dist.
+var scripts = []string{"runtime", "runtime-links", "runtime-idle", "frbzztrack"}
 
-// bundle gives a script with all that it imports as one module, in the language
-// of Safari 15.
+// bundle gives a script with all that it imports as one file, in the language of
+// Safari 15: a module, but for what other sites include.
 func bundle(name string) ([]byte, error) {
+	format := api.FormatESModule
+	if name == "frbzztrack" {
+		format = api.FormatIIFE
+	}
 	res := api.Build(api.BuildOptions{
 		EntryPoints:       []string{filepath.Join(client, "src", name+".ts")},
 		Bundle:            true,
@@ -81,16 +86,23 @@ func bundle(name string) ([]byte, error) {
 		MinifyWhitespace:  true,
 		MinifyIdentifiers: true,
 		MinifySyntax:      true,
-		Format:            api.FormatESModule,
+		Format:            format,
 		Target:            api.ES2021,
 		Engines:           []api.Engine{{Name: api.EngineSafari, Version: "15"}},
 		LegalComments:     api.LegalCommentsNone,
+		Define:            decorates(name != "runtime"),
 		LogLevel:          api.LogLevelWarning,
 	})
 	if len(res.Errors) > 0 {
 		return nil, fmt.Errorf("%s has errors", name)
 	}
 	return res.OutputFiles[0].Contents, nil
+}
+
+// decorates says whether links may be decorated where a script runs: what each
+// page loads has no byte to spare for what it doesn't do.
+func decorates(may bool) map[string]string {
+	return map[string]string{"decorates": strconv.FormatBool(may)}
 }
 
 // withoutRandomness numbers web-vitals' metrics within their page, where the
@@ -113,6 +125,7 @@ func tests(dir string) error {
 		Bundle:       true,
 		Format:       api.FormatESModule,
 		Platform:     api.PlatformNode,
+		Define:       decorates(true),
 		OutExtension: map[string]string{".js": ".mjs"},
 		Outdir:       dir,
 		Write:        true,

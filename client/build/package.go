@@ -64,6 +64,7 @@ func bundlePackage(dir string, format api.Format) error {
 			External:    []string{"react"},
 			Plugins:     []api.Plugin{compiledIndex},
 			Format:      format,
+			Define:      decorates(true),
 			Banner:      map[string]string{"js": entry.banner},
 			Target:      api.ES2020,
 			Outdir:      dir,

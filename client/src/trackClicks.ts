@@ -4,6 +4,9 @@ import type { EventOptions } from "./event.ts";
 import { listen } from "./guard.ts";
 import { track, trackEvent } from "./track.ts";
 
+/** Whether links may be decorated: build/main.go says it of each script. */
+declare const decorates: boolean;
+
 /**
  * Clicks on links to other origins, and on elements that name an event:
  *
@@ -24,7 +27,7 @@ function clicked(e: MouseEvent): void {
 			"external-link-click",
 			"engagement",
 			{ clicked_url: link.href, clicked_element: describe(link) },
-			{ text: link.textContent!.trim().slice(0, 99), target: link.target, original_url: bareURL(link.href), has_click_id: false },
+			{ text: link.textContent!.trim().slice(0, 99), target: link.target, original_url: bareURL(link.href), has_click_id: decorates && /frbzz_ci=/.test(link.href) },
 			0,
 		);
 	}
