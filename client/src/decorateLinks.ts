@@ -61,7 +61,7 @@ async function learn(): Promise<void> {
 function leads(link: HTMLAnchorElement): boolean {
 	// mailto: and javascript: have no host.
 	if (!link.host || link.origin === location.origin) return false;
-	return !hosts.length || hosts.some((h) => (h[0] === "*" ? link.hostname.endsWith(h.slice(1)) : link.hostname === h));
+	return hosts.some((h) => (h[0] === "*" ? link.hostname.endsWith(h.slice(1)) : link.hostname === h));
 }
 
 /** Adds what is missing. What stands there stays as it is, to the letter: it may be signed. */
@@ -95,14 +95,15 @@ function meant(e: Event): void {
 }
 
 /**
- * Decorates links to other sites, or to those of the hosts alone (`*.example.com`
- * for all below), when the visitor is about to follow them: with the page's
- * campaign parameters, and with the click id while consent allows it.
+ * Decorates links to the hosts (`*.example.com` for all below, `*` for all other
+ * sites) when the visitor is about to follow them: with the page's campaign
+ * parameters, and with the click id while consent allows it. Called again, it is
+ * for other hosts. On a server nothing happens.
  */
 export function decorateLinks(...to: string[]): void {
 	const first = !hosts;
 	hosts = to;
-	if (!first) return;
+	if (!first || typeof document === "undefined") return;
 	// A link is pointed at, pressed or reached by keys before it is followed:
 	// what follows it, and what reports that, finds it decorated.
 	listen(window, "pointerover pointerdown focusin click auxclick", meant, true);

@@ -1,4 +1,5 @@
 export { connect, SessionManager } from "./pageSession.ts";
+export { decorateLinks } from "./decorateLinks.ts";
 export type { Cookie } from "./manager.ts";
 export { defaultVariable } from "./context.ts";
 export type { Assignment, Attribution, Consent, Context, Session, Touch } from "./context.ts";

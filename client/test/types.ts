@@ -3,7 +3,7 @@
  * marked to be an error is none.
  */
 import { createElement, type ReactElement } from "react";
-import { connect, SessionManager, type Consent, type Context, type Session } from "../src/index.ts";
+import { connect, decorateLinks, SessionManager, type Consent, type Context, type Session } from "../src/index.ts";
 import { SessionProvider, useAttribution, useConsent, useSession, useTrackEvent, useVariant } from "../src/react.ts";
 
 /** Compiles where A and B are the same type. */
@@ -18,6 +18,9 @@ export function sessions(): void {
 
 	SessionManager.trackEvent("trial", { value: 49, currency: "EUR", metadata: { plan: "pro" } });
 	SessionManager.trackEvents([{ id: "a" }, { id: "b", type: "conversion" }]);
+	decorateLinks("shop.example.com", "*.example.net");
+	// @ts-expect-error a host is a text
+	decorateLinks(["shop.example.com"]);
 	// @ts-expect-error there may be none
 	SessionManager.getCurrentSession().sessionId;
 	// @ts-expect-error no such type of event

@@ -10,10 +10,11 @@ import { SessionProvider, useAttribution, useConsent, useSession, useTrackEvent,
 const require = createRequire(import.meta.url);
 const kinds = { import: client, require: require("@firebuzz/session-client") };
 
-for (const [kind, { connect, SessionManager, defaultVariable }] of Object.entries(kinds)) {
+for (const [kind, { connect, decorateLinks, SessionManager, defaultVariable }] of Object.entries(kinds)) {
 	test(`${kind}: a server has no session`, async () => {
 		assert.equal(defaultVariable, "__FIREBUZZ_SESSION_CONTEXT__");
 		assert.equal(connect(), false);
+		assert.equal(decorateLinks("shop.example.com"), undefined);
 		const given = {};
 		for (const [name, method] of Object.entries(SessionManager)) given[name] = await method(name === "trackEvents" ? [] : {});
 		assert.deepEqual(given, {
