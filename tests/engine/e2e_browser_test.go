@@ -51,6 +51,8 @@ type browser struct {
 	// doc is the last page's context, now its session.
 	doc pageContext
 	now *month.Session
+	// clickID is the last click id that was given out, and clickOf its session.
+	clickID, clickOf string
 	// first is the visitor's first touch, once it is known by cookies.
 	first *month.Touch
 }
@@ -297,6 +299,9 @@ func (b *browser) must(route string, body map[string]any, header ...string) repl
 	r := b.post(route, body, header...)
 	if r.status != 200 || !r.Success {
 		b.t.Fatalf("%s: %d %s", route, r.status, r.body)
+	}
+	if id, ok := r.Data["click_id"].(string); ok {
+		b.clickID, b.clickOf = id, fmt.Sprint(r.Data["session_id"])
 	}
 	return r
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -138,14 +139,18 @@ func (d *drive) receive(t *testing.T, rows []map[string]any) {
 		if err := json.Unmarshal([]byte(text), &metadata); err != nil {
 			t.Fatalf("metadata %q: %v", text, err)
 		}
+		mark := metadata.Mark
+		if row["event_placement"] == "external" {
+			mark = strings.TrimPrefix(row["page_url"].(string), elsewhere)
+		}
 		at, err := time.Parse("2006-01-02T15:04:05.000Z", row["timestamp"].(string))
 		if err != nil {
 			t.Fatal(err)
 		}
 		sequence, _ := row["session_event_sequence"].(json.Number).Int64()
-		receipts[metadata.Mark] = append(receipts[metadata.Mark], receipt{at, sequence, row["session_id"]})
+		receipts[mark] = append(receipts[mark], receipt{at, sequence, row["session_id"]})
 	}
-	last := make(map[*month.Session]int64)
+	last, elsewheres := make(map[*month.Session]int64), 0
 	for i := range d.count {
 		mark := "m" + strconv.Itoa(i+1)
 		m, got := d.marks[mark], receipts[mark]
@@ -160,11 +165,21 @@ func (d *drive) receive(t *testing.T, rows []map[string]any) {
 			if e.At.Before(m.from.Truncate(time.Millisecond)) || e.At.After(m.to) {
 				t.Errorf("event %s was received at %v, sent from %v to %v", mark, e.At, m.from, m.to)
 			}
+			if e.External {
+				elsewheres++
+				if got[i].session != e.Session.ID || e.Sequence != 0 {
+					t.Errorf("conversion %s is %d of session %v, want 0 of %s", mark, e.Sequence, got[i].session, e.Session.ID)
+				}
+				continue
+			}
 			if got[i].session != e.Session.ID || got[i].sequence <= last[e.Session] {
 				t.Errorf("event %s is %d of session %v, want one after %d of %s", mark, e.Sequence, got[i].session, last[e.Session], e.Session.ID)
 			}
 			last[e.Session] = got[i].sequence
 		}
+	}
+	if elsewheres < 20 {
+		t.Errorf("only %d conversions on other sites", elsewheres)
 	}
 	if len(receipts) > 0 {
 		t.Errorf("events that nobody sent: %v", receipts)

@@ -120,7 +120,31 @@ func (b *browser) shops(r *mathrand.Rand, proof map[string]any) {
 	if r.IntN(5) == 0 {
 		b.track(proof, b.does("form-submission", "conversion", 5, "USD", -1))
 	}
+	if b.clickOf == b.now.ID && r.IntN(3) == 0 {
+		b.buysElsewhere(r)
+	}
 }
+
+// buysElsewhere follows a link to a shop, whose page or server tells what was
+// bought there.
+func (b *browser) buysElsewhere(r *mathrand.Rand) {
+	b.t.Helper()
+	prices := []float64{15, 49.9, 640}
+	a := b.does(month.Conversion, "conversion", prices[r.IntN(len(prices))], []string{"USD", "EUR"}[r.IntN(2)], -1)
+	a.event.External = true
+	body := map[string]any{
+		"click_id": b.clickID, "event_id": a.event.ID, "event_value": a.event.Value, "event_value_currency": a.event.Currency,
+		"event_uuid": "order " + a.mark, "page_url": elsewhere + a.mark,
+	}
+	from := time.Now()
+	for range 1 + r.IntN(2) { // its page of thanks may be loaded again
+		b.must("events/external-track", body, "Origin", "https://shop.example", "Sec-Fetch-Site", "cross-site")
+	}
+	b.sent(from, a)
+}
+
+// elsewhere is what the pages of the shop begin with; then comes the mark.
+const elsewhere = "https://shop.example/"
 
 // ownClient is a visit whose page has the module's runtime: token, batches,
 // uuids.
