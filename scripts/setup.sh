@@ -35,6 +35,7 @@ tests)
 	need "a C compiler" "gcc libc6-dev" "${CC:-cc}" gcc clang
 	need "redis-server (Redis 7 or newer)" "redis-server" redis-server
 	need "nginx" "nginx-light" nginx
+	need "prometheus" "prometheus" prometheus
 	need "ip (iproute2)" "iproute2" ip
 	# Debian has it by its version only: php-fpm8.2.
 	php=$(PATH="$PATH:/usr/sbin:/usr/local/sbin" compgen -c php-fpm | head -n 1 || true)
