@@ -43,8 +43,11 @@ func (c *call) recordConsent() (any, error) {
 		c.committed()
 	}
 	c.choose(claim.Purposes, err == nil)
-	if !claim.Purposes.Analytics && c.knownSession() != nil && c.proof != proofIDs {
-		c.endClickID()
+	switch {
+	case !claim.Purposes.Analytics:
+		c.endClickIDs()
+	case err == nil:
+		c.liftClickIDs()
 	}
 	if err != nil {
 		return nil, err

@@ -1,10 +1,12 @@
 package caddymodule
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"hash/maphash"
 	"net/http"
-	"strconv"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,41 +19,104 @@ import (
 // Keys of the store: what stands behind a click id, and the row ids of its
 // conversions.
 const (
-	clickKey      = "click/"
-	conversionKey = "conversion/"
+	clickKey       = "click/"
+	conversionsKey = "conversions/"
 )
 
-// giveClickID adds the session's click id to an answer, where consent allows
-// one. It is good from then on: what stands behind it is durable. Without a
-// store there is none, and the next call gets it.
+// void stands behind the click id of a session whose visitor has refused. It is
+// no sealed value, which is longer.
+var void = []byte{0}
+
+// giveClickID adds the session's click id to an answer, where consent allows one
+// and the session is a visit with a row. It is good from then on: what stands
+// behind it is durable. Without a store there is none, and the next call gets it.
 func (c *call) giveClickID(out map[string]any) {
-	if c.facts.Purpose.Speculative() || !c.consent(c.handler, &c.facts, &c.carried, c.session.ConsentRequired).Analytics {
+	consent := c.consent(c.handler, &c.facts, &c.carried, c.session.ConsentRequired)
+	if !consent.Analytics {
+		if consent.Refused() {
+			c.endClickIDs() // by a cookie or a signal: there may have been no call
+		}
+		return
+	}
+	// What is the client's word alone must not stand for 10 days.
+	if c.lost || !c.visits() || !c.app.seen.has(c.session.ID, 0) {
 		return
 	}
 	ctx := storeDeadlines.context()
 	st, err := c.engine.store.get(ctx)
-	id := c.ring.OutboundClickID(&c.session)
 	if err == nil {
-		sealed := c.ring.SealOutboundClick(c.handler.campaign, &c.session, c.now.UnixMilli())
-		_, _, err = st.Claim(ctx, clickKey+id, sealed, sessionctx.OutboundClickLife)
+		id := c.ring.OutboundClickID(&c.session)
+		var good bool
+		if good, err = c.claimClick(ctx, st, clickKey+id); good {
+			out["click_id"] = id
+		}
 	}
 	if err != nil {
 		c.app.metrics.storeFails.Inc()
-		return
 	}
-	out["click_id"] = id
 }
 
-// endClickID makes the session's click id void, when its visitor refuses.
-func (c *call) endClickID() {
-	ctx := storeDeadlines.context()
-	st, err := c.engine.store.get(ctx)
-	if err == nil {
-		err = st.Delete(ctx, clickKey+c.ring.OutboundClickID(&c.session))
+// claimClick puts the session behind its click id, unless its visitor has refused
+// since it was there.
+func (c *call) claimClick(ctx context.Context, st store.Store, key string) (good bool, err error) {
+	sealed := c.ring.SealOutboundClick(c.handler.campaign, &c.session, c.now.UnixMilli())
+	for range 2 {
+		standing, won, err := st.Claim(ctx, key, sealed, sessionctx.OutboundClickLife)
+		if err != nil || won {
+			return won, err
+		}
+		if bytes.Equal(standing, void) {
+			return false, nil
+		}
+		if _, err := c.ring.OpenOutboundClick(standing); err == nil {
+			return true, nil
+		}
+		// A key that was revoked had sealed it.
+		if err := st.Delete(ctx, key); err != nil {
+			return false, err
+		}
 	}
+	return false, nil
+}
+
+// endClickIDs makes the click ids of the call's session and of the browser's void,
+// since their visitor refuses. It waits for nothing; where the store is down for
+// long, it may not come to pass. Ids alone can't do that to anybody.
+func (c *call) endClickIDs() {
+	c.ofClickIDs(func(st store.Store, key string) {
+		if b, err := st.Get(storeDeadlines.context(), key); err == nil && !bytes.Equal(b, void) || errors.Is(err, store.ErrUnavailable) {
+			st.Put(key, void, sessionctx.OutboundClickLife)
+		}
+	})
+}
+
+// liftClickIDs undoes endClickIDs, since the visitor has agreed.
+func (c *call) liftClickIDs() {
+	c.ofClickIDs(func(st store.Store, key string) {
+		ctx := storeDeadlines.context()
+		b, err := st.Get(ctx, key)
+		if err == nil && bytes.Equal(b, void) {
+			err = st.Delete(ctx, key)
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			c.app.metrics.storeFails.Inc()
+		}
+	})
+}
+
+func (c *call) ofClickIDs(do func(st store.Store, key string)) {
+	if c.proof == proofIDs {
+		return
+	}
+	st, err := c.engine.store.get(storeDeadlines.context())
 	if err != nil {
 		c.app.metrics.storeFails.Inc()
-		c.app.log.Error("a visitor refused, and the click id of the session could not be removed: conversions on other sites may count for it until it ends", zap.Error(err))
+		return
+	}
+	for _, s := range []*sessionctx.Session{c.knownSession(), c.carried.Session} {
+		if s != nil && s.UserID == c.session.UserID {
+			do(st, clickKey+c.ring.OutboundClickID(s))
+		}
 	}
 }
 
@@ -76,30 +141,39 @@ func (c *call) trackConversion() (any, error) {
 		return nil, err
 	}
 	click.Tell(event, id)
-	s := &click.Session
-	again := 0
-	if event.UUID == "" {
-		again = c.again(ctx, st, sessionctx.EventRowID(s, event, 0, 0), sessionctx.OutboundClickLife)
+	// One of a click id after the other, so that they can be counted.
+	turn := &conversionTurns[maphash.String(conversionSeed, id)%uint64(len(conversionTurns))]
+	turn.Lock()
+	defer turn.Unlock()
+	rowID, counted, err := c.conversion(ctx, st, id, &click.Session, event)
+	if err != nil {
+		return nil, err
 	}
-	rowID := sessionctx.EventRowID(s, event, 0, again)
-	if !c.mayConvert(ctx, st, id, rowID) {
-		return nil, refuse(http.StatusForbidden, "too_many_conversions", "the click id has had its %d conversions", sessionctx.MaxConversions)
-	}
-	row := sessionctx.AppendEventRow(nil, click.Campaign(), s, event, rowID, sessionctx.PlacementExternal, 0, c.now.UnixMilli())
+	row := sessionctx.AppendEventRow(nil, click.Campaign(), &click.Session, event, rowID, sessionctx.PlacementExternal, 0, c.now.UnixMilli())
 	if err := c.commit(outbox.Row{Datasource: sessionctx.EventDatasource, JSON: row}); err != nil {
 		return nil, err
 	}
+	if counted != nil { // what was not stored has used up nothing
+		st.Put(conversionsKey+id, counted, sessionctx.OutboundClickLife)
+	}
 	return map[string]any{
-		"event_id":    event.ID,
-		"session_id":  s.ID,
-		"campaign_id": s.Campaign.ID,
+		"event_id": event.ID,
+		// Of a whole id anybody could speak for the session.
+		"session_id":  sessionctx.WithoutMAC(click.Session.ID),
+		"campaign_id": click.Session.Campaign.ID,
 		"queued":      true,
 	}, nil
 }
 
+// conversionTurns are taken by calls about one click id.
+var (
+	conversionTurns [64]sync.Mutex
+	conversionSeed  = maphash.MakeSeed()
+)
+
 // click finds what stands behind a click id.
 func (c *call) click(ctx context.Context, st store.Store, named string) (id string, click *sessionctx.OutboundClick, err error) {
-	unknown := refuse(http.StatusUnauthorized, "unknown_click_id", "click_id names no click of the last %d days: pass on the value of frbzz_ci as it stands in the URL", sessionctx.OutboundClickLife/(24*time.Hour))
+	unknown := refuse(http.StatusUnauthorized, "unknown_click_id", "click_id names no click of the last %d days, or one whose visitor has refused consent since: pass on the value of frbzz_ci as it stands in the URL", sessionctx.OutboundClickLife/(24*time.Hour))
 	id, ok := sessionctx.CleanOutboundClickID(named)
 	if !ok {
 		return "", nil, unknown
@@ -125,20 +199,27 @@ func (c *call) noClicks(err error) *refusal {
 	return busy("store_unavailable", "the server can't look the click id up right now: try again")
 }
 
-// mayConvert reports whether a click id is good for the conversion: it is among
-// its first ones, or a retry of one of these. Places are claimed, so that one of
-// all nodes gets each, and a crash loses none. A store that fails meanwhile costs
-// the bound, never a conversion.
-func (c *call) mayConvert(ctx context.Context, st store.Store, clickID, rowID string) bool {
-	for place := range sessionctx.MaxConversions {
-		standing, won, err := st.Claim(ctx, conversionKey+clickID+"/"+strconv.Itoa(place), []byte(rowID), sessionctx.OutboundClickLife)
-		if err != nil {
-			c.app.metrics.storeFails.Inc()
-			return true
-		}
-		if won || string(standing) == rowID {
-			return true
-		}
+// conversion gives the id of a conversion's row, unless the click id has had as
+// many as it is good for. counted is what the store is to hold of them when the
+// row is durable, nil where it holds it already: a retry is none. A store that
+// fails meanwhile costs the bound, never a conversion.
+func (c *call) conversion(ctx context.Context, st store.Store, clickID string, s *sessionctx.Session, e *sessionctx.Event) (rowID string, counted []byte, err error) {
+	had, err := st.Get(ctx, conversionsKey+clickID)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		c.app.metrics.storeFails.Inc()
 	}
-	return false
+	rowID = sessionctx.EventRowID(s, e, 0, 0)
+	isRetry := func() bool { return bytes.Contains(had, []byte(rowID+" ")) }
+	exhausted := bytes.Count(had, []byte(" ")) >= sessionctx.MaxConversions
+	// What is refused leaves nothing in the store.
+	if e.UUID == "" && (isRetry() || !exhausted) {
+		rowID = sessionctx.EventRowID(s, e, 0, c.again(ctx, st, rowID, sessionctx.OutboundClickLife))
+	}
+	switch {
+	case isRetry():
+		return rowID, nil, nil
+	case exhausted:
+		return "", nil, refuse(http.StatusForbidden, "too_many_conversions", "the click id has had its %d conversions: a retry with the same event_uuid is none, and the visitor's next visit has another click id", sessionctx.MaxConversions)
+	}
+	return rowID, append(bytes.Clone(had), rowID+" "...), nil
 }

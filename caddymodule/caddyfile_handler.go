@@ -126,7 +126,7 @@ func parseHandler(h httpcaddyfile.Helper) (*Handler, error) {
 		"client_hints":         b.choice("client_hints", &c.ClientHints, "on", "off"),
 		"log_ids":              b.flag(&c.LogIDs),
 		"debug":                b.flag(&c.Debug),
-	}, "allow_origin", "own_hosts", "segment", "ab_test")
+	}, "allow_origin", "own_hosts", "decorate_links", "segment", "ab_test")
 	if err != nil {
 		return nil, err
 	}

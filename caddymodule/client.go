@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,7 +67,7 @@ func (h *Handler) checkClient() error {
 		return wrongIn(h, "web_vitals", errors.New("web_vitals on reports by the browser runtime: add client on, or take it away"))
 	}
 	if len(h.DecorateLinks) > 0 && !h.Client {
-		return wrongIn(h, "decorate_links", errors.New("decorate_links is done by the browser runtime: add client on, or take it away"))
+		return wrongIn(h, "decorate_links", errors.New("the browser runtime decorates links: add client on, or take decorate_links away"))
 	}
 	if err := checkLinkHosts(h.DecorateLinks); err != nil {
 		return wrongIn(h, "decorate_links", err)
@@ -105,8 +106,11 @@ func checkLinkHosts(hosts []string) error {
 		if host == everyHost {
 			continue
 		}
+		if slices.Contains([]string{"on", "off", "yes", "no", "true", "false"}, host) {
+			return fmt.Errorf("decorate_links: %q is no host: write on or off alone, or name hosts only", host)
+		}
 		if err := visitor.CheckHost(host); err != nil {
-			return fmt.Errorf("decorate_links: %w; on is for all", err)
+			return fmt.Errorf("decorate_links: %w; or write on, for all other sites", err)
 		}
 	}
 	return nil
@@ -115,7 +119,7 @@ func checkLinkHosts(hosts []string) error {
 // everyHost are all hosts, in decorate_links.
 const everyHost = "*"
 
-// decorateLinks reads decorate_links.
+// decorateLinks reads decorate_links; hosts may stand in several lines.
 func (b *block) decorateLinks(to *[]string) option {
 	return func() error {
 		args := b.d.RemainingArgs()
@@ -127,7 +131,7 @@ func (b *block) decorateLinks(to *[]string) option {
 		case len(args) == 1 && args[0] == "off":
 			*to = nil
 		default:
-			*to = args
+			*to = append(*to, args...)
 		}
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 // Caps of an event's fields, in bytes.
 const (
 	maxEventID  = 128
-	maxUUID     = 64
+	maxUUID     = 1024 // no row holds it, and two that are cut alike would be one event
 	maxElement  = 256
 	maxEventURL = 1024
 	maxMetadata = 4096
@@ -77,7 +77,7 @@ func parseEvent(b Body, reduceURL func(string) string) *Event {
 		UUID:           b.Text("event_uuid", maxUUID),
 		ID:             b.Text("event_id", maxEventID),
 		Type:           b.Text("event_type", 16),
-		Currency:       strings.ToUpper(b.Text("event_value_currency", 3)),
+		Currency:       strings.ToUpper(b.Text("event_value_currency", 16)),
 		ValueType:      b.Text("event_value_type", 16),
 		FormID:         b.Text("form_id", maxElement),
 		ClickedElement: b.Text("clicked_element", maxElement),

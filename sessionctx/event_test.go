@@ -119,7 +119,7 @@ func TestAnEventsTextsAreCut(t *testing.T) {
 		got string
 		max int
 	}{
-		"event_id": {e.ID, 128}, "event_uuid": {e.UUID, 64}, "form_id": {e.FormID, 256}, "clicked_element": {e.ClickedElement, 256},
+		"event_id": {e.ID, 128}, "event_uuid": {e.UUID, 1024}, "form_id": {e.FormID, 256}, "clicked_element": {e.ClickedElement, 256},
 		"clicked_url": {e.ClickedURL, 1024}, "page_url": {e.PageURL, 1024}, "referrer_url": {e.ReferrerURL, 1024}, "metadata": {e.Metadata, 4096},
 	} {
 		if len(tt.got) > tt.max || len(tt.got) < tt.max-1 {

@@ -116,7 +116,7 @@ func ParseConversion(b Body, referer string, reduceURL func(string) string) (e *
 		e.ValueType = "dynamic"
 	}
 	if e.UUID != "" {
-		e.UUID = string(PlacementExternal) + " " + e.ID + " " + e.UUID
+		e.UUID = string(PlacementExternal) + "\x00" + e.ID + "\x00" + e.UUID // neither has a control character
 	}
 	if e.PageURL == "" {
 		e.PageURL = reduceURL(referer)

@@ -98,7 +98,7 @@ func TestParseConversion(t *testing.T) {
 			Event{ID: "sold", Type: "conversion", Currency: "USD", ValueType: "dynamic", PageURL: "external"}, nil},
 		{"all", `{"click_id":"c","event_id":"sold","event_value":"9.5","event_value_currency":"eur","event_value_type":"static","event_uuid":17,
 			"page_url":"https://shop.example/thanks?name=x","referrer_url":null,"event_type":"system","metadata":"mine"}`, "https://shop.example/other",
-			Event{ID: "sold", Type: "conversion", Value: 9.5, Currency: "EUR", ValueType: "static", UUID: "external sold 17", PageURL: "https://shop.example/thanks", Metadata: "mine"}, nil},
+			Event{ID: "sold", Type: "conversion", Value: 9.5, Currency: "EUR", ValueType: "static", UUID: "external\x00sold\x0017", PageURL: "https://shop.example/thanks", Metadata: "mine"}, nil},
 		{"the page of the call", `{"click_id":"c","event_id":"sold","page_url":null}`, "https://shop.example/pay?x=1",
 			Event{ID: "sold", Type: "conversion", Currency: "USD", ValueType: "dynamic", PageURL: "https://shop.example/pay"}, nil},
 		{"no click id", `{"event_id":"sold"}`, "", Event{}, ErrClickID},

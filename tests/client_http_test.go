@@ -30,7 +30,7 @@ func TestClientIsServed(t *testing.T) {
 	tests := []request{
 		{"no script of ours", "GET", c.site + "/s/runtime-other.js", "", 404, "", nil},
 	}
-	for _, s := range []*client.Script{client.Runtime, client.RuntimeIdle} {
+	for _, s := range client.Modules {
 		below, plain := c.site+"/s/", s.Name+".js"
 		tests = append(tests, []request{
 			{"by its own name", "GET", below + s.File(), "", 200, forever, s},

@@ -3,7 +3,6 @@ package tests
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -30,6 +29,7 @@ func startShop(t *testing.T, options ...string) *shopSite {
 	writePage(t, s.caddy, "index.html", `<!doctype html><html><head><meta charset=utf-8><title>a page</title><link rel=icon href="data:,"></head><body>
 <a id=shop href="`+s.shop+`/buy?sig=a%20b+c&flag#top"><b id=inner>buy</b></a> <a id=bare href="`+s.shop+`/buy">buy</a> <a id=own href="`+s.shop+`/buy?utm_source=partner&gclid=theirs&frbzz_ci=theirs">buy</a>
 <a id=local href="`+local+`/buy">buy</a> <a id=inside href=/in?x>in</a> <a id=mail href="mailto:x@example.com">mail</a>
+<a id=app href="whatsapp://send?text=hi">app</a> <p data-session-plain><a id=plain href="`+s.shop+`/buy?X-Amz-Signature=1">signed</a></p>
 </body></html>`)
 	writePage(t, s.caddy, "buy.html", `<!doctype html><html><head><meta charset=utf-8><title>thanks</title><link rel=icon href="data:,"></head><body><script>
 window.frbzztrack ||= function () { (frbzztrack.q ||= []).push(arguments) };
@@ -66,6 +66,8 @@ func TestClientDecoratesLinks(t *testing.T) {
 		"local":  "http://localhost:" + s.port + "/buy?" + given + "&gclid=g1&frbzz_ci=" + id,
 		"inside": s.site + "/in?x",
 		"mail":   "mailto:x@example.com",
+		"app":    "whatsapp://send?text=hi",
+		"plain":  s.shop + "/buy?X-Amz-Signature=1",
 	} {
 		for range 2 {
 			if got := pointAt(p, element); got != want {
@@ -110,15 +112,39 @@ func TestClientLinksFollowConsent(t *testing.T) {
 	if got := pointAt(p, "local"); got != local {
 		t.Errorf("before consent it leads to %s", got)
 	}
-	if !browser.Eval[bool](p, `firebuzzSession.onConsentChange({analytics: true})`) {
-		t.Fatal("the yes was not recorded")
+	decides := func(purposes string) {
+		t.Helper()
+		if !browser.Eval[bool](p, `firebuzzSession.onConsentChange(`+purposes+`)`) {
+			t.Fatalf("%s was not recorded", purposes)
+		}
 	}
-	await(t, p, `(local.dispatchEvent(new PointerEvent("pointerover", {bubbles: true})), local.search.includes("&gclid=g1&frbzz_ci="))`)
-	if !browser.Eval[bool](p, `firebuzzSession.onConsentChange({analytics: false})`) {
-		t.Fatal("the no was not recorded")
+	const gave = `window.__gave`
+	browser.Eval[bool](p, `(window.__fetch = (own, url, o) => own(url, o).then(async r => { if (url.endsWith("/init") && (await r.clone().json()).data.click_id) window.__gave = true; return r }), true)`)
+	for range 2 { // a click id that was void is given anew
+		decides(`{analytics: true}`)
+		await(t, p, gave) // nothing has been pointed at
+		browser.Eval[bool](p, `(window.__gave = false, true)`)
+		got := pointAt(p, "local")
+		id, ok := strings.CutPrefix(got, local+"&frbzz_ci=")
+		if !ok {
+			t.Fatalf("after a yes to analytics it leads to %s", got)
+		}
+		elsewhere(t, s.site, sold(id)).ok(t)
+		decides(`{analytics: true, marketing: true}`)
+		if got := pointAt(p, "local"); got != local+"&gclid=g1&frbzz_ci="+id {
+			t.Errorf("after a yes to marketing it leads to %s", got)
+		}
+		decides(`{}`)
+		if got := pointAt(p, "local"); got != local {
+			t.Errorf("after the refusal it leads to %s", got)
+		}
+		if a := elsewhere(t, s.site, sold(id)); a.status != 401 {
+			t.Errorf("after the refusal its click id is good: %s", a.body)
+		}
 	}
-	if u, err := url.Parse(pointAt(p, "local")); err != nil || u.Query().Has("frbzz_ci") {
-		t.Errorf("after the refusal it leads to %v (%v)", u, err)
+	decides(`{analytics: true}`)
+	if got := browser.Eval[string](p, `(local.search += "&own=1", local.dispatchEvent(new PointerEvent("pointerover", {bubbles: true})), local.href)`); !strings.HasPrefix(got, local) || !strings.Contains(got, "&own=1") {
+		t.Errorf("what the page has added is gone: %s", got)
 	}
 	if got := pointAt(p, "bare"); got != s.shop+"/buy" {
 		t.Errorf("another host's link leads to %s", got)
@@ -170,22 +196,24 @@ func TestTrackScriptGoesOn(t *testing.T) {
 	}
 
 	left := s.b.Page(t)
-	s.watch(left, `if (location.pathname == "/buy") window.__fetch = (own, url) => { window.__n = 1; return new Promise((_, no) => setTimeout(no)) }`)
+	s.watch(left, `window.__fetch = (own, url, o) => window.__n++ ? own(url, o) : Promise.reject(new TypeError("offline")); window.__n = 0; window.frbzztrack = Object.assign(() => {}, {q: {length: 0}})`)
 	at(left, "?frbzz_ci="+id)
-	await(t, left, `window.__n`)
-	browser.Eval[bool](left, `(frbzztrack("left", 1), true)`)
+	await(t, left, `window.frbzztrack.url`)
+	browser.Eval[bool](left, `(frbzztrack("left", 1, "EUR", "dynamic", null), frbzztrack("left", 1, "EUR", "dynamic", null), __n == 2)`)
 	left.Open("about:blank")
-	s.events("left")
+	if rows := s.events("left*2")["left"]; len(rows) != 2 { // without a number of its own each is another
+		t.Errorf("%d rows", len(rows))
+	}
 
 	refused := s.b.Page(t)
 	s.watch(refused, `window.__n = 0; window.__warned = []; console.warn = (...a) => __warned.push(a.join()); window.__fetch = (own, url, o) => { __n++; return own(url, o) }`)
 	at(refused, "?frbzz_ci=aaaaaaaaaaaaaaaa")
 	await(t, refused, `__warned.length`)
-	if got := browser.Eval[string](refused, `__n + " " + __warned`); !strings.HasPrefix(got, "1 frbzztrack: unknown_click_id: ") {
+	if got := browser.Eval[string](refused, `__n + " " + __warned`); !strings.HasPrefix(got, "1 frbzztrack:,unknown_click_id: ") {
 		t.Errorf("refused: %s", got)
 	}
 	at(refused, "")
-	await(t, refused, `window.frbzztrack && !frbzztrack.q`)
+	await(t, refused, `window.frbzztrack.url`)
 	if n := browser.Eval[int](refused, `__n`); n != 0 {
 		t.Errorf("%d calls without a click id", n)
 	}

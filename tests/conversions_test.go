@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,16 +55,25 @@ func TestConversionElsewhere(t *testing.T) {
 	if a := v.post("events/session/renew", token).ok(t); a.Data["click_id"] != id {
 		t.Errorf("one that lives has another: %s", a.body)
 	}
+	told := elsewhere(t, c.site, sold(id, "event_id", "nothing")).ok(t).Data["session_id"].(string)
+	for route, body := range map[string]map[string]any{
+		"events/track":         {"event_id": "forged", "event_type": "conversion"},
+		"events/session/renew": {},
+	} {
+		if a := newVisitor(t, c.site, desktop, false).post(route, with(body, "session_id", told, "campaign_id", "cmp_1")); a.status != 401 {
+			t.Errorf("who has a click id may call %s: %s", route, a.body)
+		}
+	}
 
 	a := elsewhere(t, c.site, sold(id, "event_value", 49.9, "event_value_currency", "EUR", "event_uuid", "order-1", "page_url", "https://shop.example/thanks?name=jane&utm_source=x",
 		"referrer_url", nil, "viewport_width", 800, "viewport_height", nil, "session_id", "made-up", "segment_id", "made-up"), "Cookie", "x=y").ok(t)
-	if fmt.Sprint(a.Data) != fmt.Sprint(map[string]any{"event_id": "sold", "session_id": s.Session.SessionID, "campaign_id": "cmp_1", "queued": true}) {
+	if fmt.Sprint(a.Data) != fmt.Sprint(map[string]any{"event_id": "sold", "session_id": sessionctx.WithoutMAC(s.Session.SessionID), "campaign_id": "cmp_1", "queued": true}) {
 		t.Errorf("answer %s", a.body)
 	}
 	if h := a.header; h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Access-Control-Allow-Credentials") != "" || len(h.Values("Set-Cookie")) > 0 || h.Get("Cache-Control") != "no-store" {
 		t.Errorf("header %v", h)
 	}
-	row := waitRows(t, tb, "events_v1", 1)[0]
+	row := waitRows(t, tb, "events_v1", 2)[1]
 	for column, want := range map[string]any{
 		"session_id": s.Session.SessionID, "user_id": s.UserID, "workspace_id": "ws_1", "project_id": "pr_1", "campaign_id": "cmp_1",
 		"segment_id": *s.SegmentID, "landing_page_id": s.LandingPageID, "ab_test_id": *s.ABTestID, "ab_test_variant_id": *s.ABTestVariantID,
@@ -87,8 +97,8 @@ func TestConversionElsewhere(t *testing.T) {
 	// A shop's server knows no page, and its systems change the case of URLs.
 	server := newVisitor(t, c.site, "shop/1.0", false)
 	server.post("events/external-track", sold(strings.ToUpper(id), "event_id", "paid"), "Origin", "", "Sec-Fetch-Site", "", "Sec-Fetch-Mode", "", "Sec-Fetch-Dest", "").ok(t)
-	if rows := waitRows(t, tb, "events_v1", 2); rows[1]["page_url"] != "external" || fmt.Sprint(rows[1]["event_value"]) != "0" || rows[1]["event_value_currency"] != "USD" {
-		t.Errorf("row %v", rows[1])
+	if rows := waitRows(t, tb, "events_v1", 3); rows[2]["page_url"] != "external" || fmt.Sprint(rows[2]["event_value"]) != "0" || rows[2]["event_value_currency"] != "USD" {
+		t.Errorf("row %v", rows[2])
 	}
 
 	// The process dies, and the campaign is over when it is back.
@@ -96,9 +106,9 @@ func TestConversionElsewhere(t *testing.T) {
 	c.write(globals(tinybirdSink(tb)) + "SITE {\n\t" + campaignLines("cmp_2") + "\n\troot DIR/www\n\tfile_server\n}\n")
 	c.start()
 	elsewhere(t, c.site, sold(id, "event_uuid", "order-2")).ok(t)
-	rows := waitRows(t, tb, "events_v1", 3)
-	if rows[2]["campaign_id"] != "cmp_1" || rows[2]["workspace_id"] != "ws_1" || rows[2]["segment_id"] != *s.SegmentID {
-		t.Errorf("row %v", rows[2])
+	rows := waitRows(t, tb, "events_v1", 4)
+	if rows[3]["campaign_id"] != "cmp_1" || rows[3]["workspace_id"] != "ws_1" || rows[3]["segment_id"] != *s.SegmentID {
+		t.Errorf("row %v", rows[3])
 	}
 }
 
@@ -114,8 +124,18 @@ func TestRenewedSessionHasAClickIDOfItsOwn(t *testing.T) {
 	if id == "" || id == c.ring().OutboundClickID(&old.Session) {
 		t.Fatalf("the successor's click id is %q", id)
 	}
-	if got := elsewhere(t, c.site, sold(id)).ok(t).Data["session_id"]; got != a.Data["session_id"] {
+	if got := elsewhere(t, c.site, sold(id)).ok(t).Data["session_id"]; got != sessionctx.WithoutMAC(a.Data["session_id"].(string)) {
 		t.Errorf("it is of session %v, not %v", got, a.Data["session_id"])
+	}
+	waitRows(t, tb, "session_v1", 1)
+	// One that lives, and has no row yet, is no visit that conversions could count for.
+	living := map[string]any{"token": v.visit("/").Session.Token}
+	if a := v.post("events/session/renew", living).ok(t); a.Data["click_id"] != nil {
+		t.Errorf("a session without a row has a click id: %s", a.body)
+	}
+	clickIDOf(t, v, living)
+	if a := v.post("events/session/renew", living).ok(t); a.Data["click_id"] == nil {
+		t.Errorf("one with a row has none: %s", a.body)
 	}
 }
 
@@ -131,6 +151,10 @@ func TestConversionsCountOnce(t *testing.T) {
 		sold(id, "event_uuid", "1"),
 		sold(id, "event_uuid", "2", "event_value", 5),
 		sold(id, "event_uuid", "1", "event_id", "subscribed"), // the same order, another conversion
+		sold(id, "event_uuid", "1", "event_id", "sold 2"),
+		sold(id, "event_uuid", "2 1"),
+		sold(id, "event_uuid", strings.Repeat("x", 200)+"1"),
+		sold(id, "event_uuid", strings.Repeat("x", 200)+"2"),
 		sold(id),
 		sold(id, "event_value", 5),
 	}
@@ -150,7 +174,7 @@ func TestConversionsCountOnce(t *testing.T) {
 	if a := elsewhere(t, c.site, sold(id, "event_uuid", "one more")); a.status != 403 || a.Code != "too_many_conversions" {
 		t.Errorf("one more: %d %s", a.status, a.body)
 	}
-	elsewhere(t, c.site, same[4]).ok(t) // a retry of what was taken is no more
+	elsewhere(t, c.site, same[len(same)-1]).ok(t) // a retry of what was taken is no more
 	other := newVisitor(t, c.site, desktop, false)
 	elsewhere(t, c.site, sold(clickIDOf(t, other, map[string]any{"token": other.visit("/").Session.Token}), "event_uuid", "1")).ok(t)
 	if rows := waitRows(t, tb, "events_v1", sessionctx.MaxConversions+1); len(rows) != sessionctx.MaxConversions+1 {
@@ -239,13 +263,32 @@ func TestClickIDsFollowConsent(t *testing.T) {
 	stranger.post("consent/record", with(s.consents(noPurposes), "session_id", s.Session.SessionID))
 	elsewhere(t, c.site, sold(id, "event_uuid", "b")).ok(t)
 
+	refused := func(how string) {
+		t.Helper()
+		if a := elsewhere(t, c.site, sold(id, "event_uuid", "c")); a.status != 401 {
+			t.Errorf("after the refusal %s: %d %s", how, a.status, a.body)
+		}
+		// Who brings no cookies does not know of it.
+		stranger := newVisitor(t, c.site, iPhone, false)
+		for who, id := range map[string]string{
+			"the visitor": clickIDOf(t, v, token), "another": clickIDOf(t, stranger, token), "by ids": clickIDOf(t, stranger, s.ids()),
+		} {
+			if id != "" {
+				t.Errorf("after the refusal %s, %s has %s", how, who, id)
+			}
+		}
+		if a := stranger.post("events/session/init", token, "Cookie", saidYes).ok(t); a.Data["click_id"] != nil {
+			t.Errorf("after the refusal %s, a browser that says yes by a cookie gets %s", how, a.body)
+		}
+	}
 	v.post("consent/record", with(token, "purposes", noPurposes)).ok(t)
-	if a := elsewhere(t, c.site, sold(id, "event_uuid", "c")); a.status != 401 {
-		t.Errorf("after the refusal: %d %s", a.status, a.body)
+	refused("by a record")
+	v.post("consent/record", with(token, "purposes", allPurposes)).ok(t)
+	if again := clickIDOf(t, v, token); again != id {
+		t.Errorf("after another yes there is %q, not %q", again, id)
 	}
-	if id := clickIDOf(t, v, token); id != "" {
-		t.Errorf("after the refusal there is %s", id)
-	}
+	newVisitor(t, c.site, iPhone, false).post("events/session/init", token, "Cookie", saidNo).ok(t)
+	refused("by the manager's cookie")
 	v.post("consent/record", with(token, "purposes", allPurposes)).ok(t)
 	if again := clickIDOf(t, v, token); again != id {
 		t.Errorf("after another yes there is %q, not %q", again, id)
@@ -275,6 +318,20 @@ func TestClickIDsOverNodes(t *testing.T) {
 	id := clickIDOf(t, v, token)
 	elsewhere(t, b.site, sold(id)).ok(t)
 
+	// Who refuses while the store hangs has refused when it goes on.
+	shy := newVisitor(t, a.site, desktop, false)
+	said := map[string]any{"token": shy.visit("/").Session.Token}
+	void := clickIDOf(t, shy, said)
+	r.cmd.Process.Signal(syscall.SIGSTOP)
+	shy.post("consent/record", with(said, "purposes", noPurposes)).ok(t)
+	r.cmd.Process.Signal(syscall.SIGCONT)
+	eventually(t, 60*time.Second, "the refusal is known at the other node", func() error {
+		if a := elsewhere(t, b.site, sold(void, "event_uuid", "shy")); a.status != 401 {
+			return fmt.Errorf("%d %s", a.status, a.body)
+		}
+		return nil
+	})
+
 	r.kill()
 	later := elsewhere(t, b.site, sold(id, "event_uuid", "later"))
 	if later.status != 503 || later.Code != "store_unavailable" || later.header.Get("Retry-After") == "" {
@@ -284,6 +341,22 @@ func TestClickIDsOverNodes(t *testing.T) {
 		t.Errorf("without a store there is %s", got)
 	}
 	waitRows(t, tb, "events_v1", 1)
+}
+
+// TestClickIDsAfterARevokedKey: what a revoked key had made is unknown, and what
+// the next one makes is good.
+func TestClickIDsAfterARevokedKey(t *testing.T) {
+	t.Parallel()
+	c := startSelling(t, standin.New(t), roomy)
+	v := newVisitor(t, c.site, desktop, false)
+	ids := v.visit("/").ids()
+	id := clickIDOf(t, v, ids)
+	c.mustKeys("rotate", "--revoke")
+	if a := elsewhere(t, c.site, sold(id)); a.status != 401 {
+		t.Errorf("after its key was revoked: %d %s", a.status, a.body)
+	}
+	next := newVisitor(t, c.site, desktop, false)
+	elsewhere(t, c.site, sold(clickIDOf(t, next, map[string]any{"token": next.visit("/").Session.Token}))).ok(t)
 }
 
 // TestSessionIsValidated: for clients that ask, always with 200 and at the top

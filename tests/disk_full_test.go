@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/firebuzz/caddy-sessionctx/sessionctx"
 	"github.com/firebuzz/caddy-sessionctx/tests/standin"
 )
 
@@ -33,6 +34,7 @@ func TestDiskFull(t *testing.T) {
 	c.start()
 	v := newVisitor(t, c.site, desktop, false)
 	s := v.visit("/")
+	clickID := clickIDOf(t, v, map[string]any{"token": s.Session.Token})
 	sent, acknowledged := 0, map[string]bool{}
 	// fill sends batches until the API refuses, and returns the route's code.
 	fill := func(until func() bool) string {
@@ -91,6 +93,14 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("with the share full: %s", code)
 	}
 	page("the share full")
+	for v.post("events/track", map[string]any{"token": s.Session.Token, "event_id": "a", "event_type": "system"}).status == 200 { // the last gap
+	}
+	for i := range sessionctx.MaxConversions + 5 {
+		a := elsewhere(t, c.site, sold(clickID, "event_uuid", i, "page_url", "https://shop.example/"+strings.Repeat("x", 900)))
+		if a.status != 503 || a.Code != "outbox_full" {
+			t.Fatalf("conversion %d for which there is no room got %d %s", i, a.status, a.body)
+		}
+	}
 	// More share than there is disk.
 	c.reload(config("1GiB"))
 	if code := fill(nil); code != "outbox_unavailable" {
@@ -115,6 +125,7 @@ func TestDiskFull(t *testing.T) {
 		}
 		return nil
 	})
+	elsewhere(t, c.site, sold(clickID, "event_uuid", "at last")).ok(t) // those that were refused have used up nothing
 	eventually(t, 60*time.Second, "every acknowledged event arrives", func() error {
 		rows, _ := tb.Distinct("events_v1")
 		missing := len(acknowledged)

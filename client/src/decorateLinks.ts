@@ -1,3 +1,4 @@
+import type { Context } from "./context.ts";
 import { pathMatch } from "./describe.ts";
 import { debug, listen } from "./guard.ts";
 import { encode } from "./json.ts";
@@ -15,80 +16,109 @@ const parameter = "frbzz_ci";
 /** Parameters of the page's URL that go on to a link that has none of its own. */
 const campaign = "utm_source utm_medium utm_campaign utm_term utm_content ref source".split(" ");
 
-/** Those that name a click, and so a person: with consent only. */
-const clicks = "fbclid gclid msclkid ttclid".split(" ");
+/** Likewise: those that name a click on an ad, and so a person. */
+const ads = "fbclid gclid msclkid ttclid".split(" ");
+
+const enum Limits {
+	/** First wait before a click id is asked for again, and the one that is too long, in ms; each is twice the last. */
+	firstWait = 500,
+	lastWait = 10_000,
+}
 
 let hosts: string[];
+
+/** The click id, and the session that it is of. */
 let clickID = "";
+let clickOf = "";
 
-/** The session that clickID is of, or is being asked for. */
-let asked = "";
+let asking: boolean | undefined;
+let again: ReturnType<typeof setTimeout> | undefined;
+/** The context as it was when nobody gave a click id however often it was asked for: with the next one there may be another answer. */
+let hopeless: Context | undefined;
 
-/** All click ids that this page has put into links, so that they can be taken back. */
-const given = new Set<string>();
+/** Links as they were, and as they were made. */
+const made = new WeakMap<HTMLAnchorElement, { from: string; to: string }>();
 
-const session = (): PageSession | undefined => {
+/** The page's session, whoever started it. What a page keeps there of its own is none. */
+function session(): PageSession | undefined {
 	const { firebuzzSession } = globalThis as { firebuzzSession?: unknown };
 	return (firebuzzSession as PageSession)?.getContext ? (firebuzzSession as PageSession) : undefined;
-};
+}
 
-/** Asks the server for the session's click id, unless it is known. */
-async function learn(): Promise<void> {
+/**
+ * Asks the server for the session's click id, unless it is known. A yes to
+ * consent may not be recorded yet: then there is none at first.
+ */
+async function ask(wait: number): Promise<void> {
 	const s = session();
 	const context = s?.getContext();
-	if (!s || !context?.consent.analytics) {
-		asked = clickID = "";
+	if (!s || !context) return;
+	if (!context.consent.analytics) {
+		// After another yes it has to be given anew.
+		clickID = clickOf = "";
 		return;
 	}
-	const { sessionId, token } = context.session;
-	if (asked === sessionId && !s.isSessionExpired()) return;
-	asked = sessionId;
+	if (asking || hopeless === context || (clickOf === context.session.sessionId && !s.isSessionExpired())) return;
+	clearTimeout(again);
+	asking = true;
 	try {
 		// A page that is prerendered gets none until somebody looks at it.
 		await s.performInitialization();
-		// One that is renewed by this is another: its change asks again.
-		if (!(await s.renewSessionWithPreservation()) || s.getContext()!.session.sessionId !== sessionId) return;
-		const response = await fetch(context.apiBaseUrl + "/client-api/v1/events/session/init", { method: "POST", body: encode({ token }), keepalive: true });
-		const { data } = await response.json();
-		if (asked === sessionId) clickID = data.click_id || "";
+		if (await s.renewSessionWithPreservation()) {
+			const { sessionId, token } = s.getContext()!.session;
+			const { userActivation } = navigator as { userActivation?: { hasBeenActive: boolean } };
+			// In another site's frame there is none before it is a visit.
+			const body = encode({ token, user_activation: (self !== top && userActivation?.hasBeenActive) || undefined });
+			const response = await fetch(context.apiBaseUrl + "/client-api/v1/events/session/init", { method: "POST", body, keepalive: true });
+			const { data } = await response.json();
+			if (data.click_id && s.getContext()!.consent.analytics) {
+				clickID = data.click_id;
+				clickOf = sessionId;
+				asking = false;
+				return;
+			}
+		}
 	} catch (error) {
 		debug(error);
-		if (asked === sessionId) asked = ""; // the next link asks again
 	}
+	asking = false;
+	if (wait < Limits.lastWait) again = setTimeout(learn, wait, wait * 2);
+	else hopeless = s.getContext()!;
 }
+
+const learn = (wait: number = Limits.firstWait): Promise<void> => ask(wait).catch(debug);
 
 /** Whether a link leads to a site that is told. */
 function leads(link: HTMLAnchorElement): boolean {
-	// mailto: and javascript: have no host.
-	if (!link.host || link.origin === location.origin) return false;
+	// Apps have schemes of their own, some with hosts.
+	if (!/^https?:$/.test(link.protocol) || link.origin === location.origin || link.closest("[data-session-plain]")) return false;
 	return hosts.some((h) => (h[0] === "*" ? link.hostname.endsWith(h.slice(1)) : link.hostname === h));
 }
 
-/** Adds what is missing. What stands there stays as it is, to the letter: it may be signed. */
+/**
+ * Adds what is missing. What stands there stays as it is, to the letter: it may be
+ * signed. What was added before goes first, since consent or session may be
+ * another by now; unless the page has changed the link since.
+ */
 function decorate(link: HTMLAnchorElement): void {
-	const ours = new RegExp(`[?&]${parameter}=([^&]*)`).exec(link.search);
-	let search = link.search;
-	if (ours && given.has(ours[1]!) && ours[1] !== clickID) {
-		search = search.replace(ours[0], "").replace(/^&/, "?");
-	}
-	const there = new URLSearchParams(search);
+	const last = made.get(link);
+	const from = last?.to === link.search ? last.from : link.search;
+	const there = new URLSearchParams(from);
 	const here = new URLSearchParams(location.search);
+	const consent = session()?.getContext()?.consent;
+	let search = from;
 	const add = (name: string, value: string | null) => {
 		if (value && !there.has(name)) search += (search ? "&" : "?") + name + "=" + encodeURIComponent(value);
 	};
 	for (const name of campaign) add(name, here.get(name));
-	if (session()?.getContext()?.consent.analytics) {
-		for (const name of clicks) add(name, here.get(name));
-		add(parameter, clickID);
-		if (clickID) given.add(clickID);
-	}
+	if (consent?.marketing) for (const name of ads) add(name, here.get(name));
+	if (consent?.analytics) add(parameter, clickID);
 	if (search !== link.search) link.search = search;
+	made.set(link, { from, to: link.search });
 }
 
-const links = "a[href],area[href]";
-
 function meant(e: Event): void {
-	const link = pathMatch(e, links) as HTMLAnchorElement | undefined;
+	const link = pathMatch(e, "a[href],area[href]") as HTMLAnchorElement | undefined;
 	if (!link || !leads(link)) return;
 	learn();
 	decorate(link);
@@ -97,8 +127,8 @@ function meant(e: Event): void {
 /**
  * Decorates links to the hosts (`*.example.com` for all below, `*` for all other
  * sites) when the visitor is about to follow them: with the page's campaign
- * parameters, and with the click id while consent allows it. Called again, it is
- * for other hosts. On a server nothing happens.
+ * parameters, and with click ids while consent allows it. Called again, it is for
+ * other hosts. On a server nothing happens.
  */
 export function decorateLinks(...to: string[]): void {
 	const first = !hosts;
@@ -107,7 +137,7 @@ export function decorateLinks(...to: string[]): void {
 	// A link is pointed at, pressed or reached by keys before it is followed:
 	// what follows it, and what reports that, finds it decorated.
 	listen(window, "pointerover pointerdown focusin click auxclick", meant, true);
-	listen(window, "firebuzz-session-change", () => asked && learn());
-	// The click id is on its way before it is needed, where it can be.
-	whenLoaded(() => [...document.querySelectorAll<HTMLAnchorElement>(links)].some(leads) && learn());
+	// The click id is on its way before it is needed.
+	listen(window, "firebuzz-session-ready firebuzz-session-change", () => learn());
+	whenLoaded(() => learn());
 }

@@ -9,12 +9,13 @@ import { uuid } from "./uuid.ts";
  *	<script src="https://lp.example.com/track.js" async></script>
  *	<script>
  *		window.frbzztrack ||= function () { (frbzztrack.q ||= []).push(arguments) };
- *		frbzztrack("purchase", 49.9, "EUR");
+ *		frbzztrack("purchase", 49.9, "EUR", "dynamic", "order-1234");
  *	</script>
  *
  * Whose conversion it is, is in the URL that the visitor came by. Nothing is kept
- * on the site, and no cookie is sent. The file is the same for everyone: it calls
- * the API of the host that it came from.
+ * on the site. The file is the same for everyone: it calls the API of the host
+ * that it came from. Nothing that goes wrong here is the site's to see, but for
+ * what its makers have to know, in the console.
  */
 
 /**
@@ -22,84 +23,116 @@ import { uuid } from "./uuid.ts";
  * `dynamic` or `static`, and, if there is one, what makes it the only one of its
  * name, an order's number say: reported again, on a reload, it counts once.
  */
-type Report = (eventId: string, value?: number, currency?: string, valueType?: string, unique?: string | number) => void;
+type Report = (eventId: string, value?: number, currency?: string, valueType?: string, unique?: string | number | null) => void;
 
 /** What the page may have put there before this was loaded, its calls in q. */
-type Early = Report & { q?: Parameters<Report>[] };
+type Early = Report & { q?: ArrayLike<Parameters<Report>>; url?: string };
+
+/** A conversion that nobody has taken yet. */
+interface Waiting {
+	body: string;
+	/** How often it has been sent. */
+	tries: number;
+	/** It is on its way, and goes on when the page is left. */
+	sent: boolean;
+}
 
 const enum Limits {
 	/** How often a conversion that got no answer is sent again. */
-	retries = 3,
-	/** How long it waits for that first, in ms; then twice that. */
+	retries = 6,
+	/** How long it waits for that first, in ms; then twice that, and no less than the server asks for. */
 	wait = 1000,
 }
 
 const page = window as unknown as { frbzztrack?: Early };
-const script = document.currentScript as HTMLScriptElement | null;
 
-/** The click id, as the link that led here had it. */
-const clickID = new URLSearchParams(location.search).get("frbzz_ci");
-
-/** Says what a site's makers have to know; the page itself is not disturbed. */
-function warn(what: string): void {
-	console.warn("frbzztrack: " + what);
+function warn(...what: unknown[]): void {
+	console.warn("frbzztrack:", ...what);
 }
 
-/** What has been sent and not been answered: a page that is left sends it by beacons. */
-const waiting = new Set<string>();
+const waiting = new Set<Waiting>();
 
-function send(url: string, body: string, tried: number): void {
-	const again = () => {
-		if (tried < Limits.retries) setTimeout(() => waiting.has(body) && send(url, body, tried + 1), Limits.wait << tried);
-		else waiting.delete(body);
-	};
-	// text/plain needs no preflight. With keepalive it goes on when the page is left.
-	fetch(url, { method: "POST", body, keepalive: true, credentials: "omit", headers: { "Content-Type": "text/plain" } }).then((response) => {
+async function send(url: string, one: Waiting): Promise<void> {
+	let wait = Limits.wait << one.tries++;
+	one.sent = true;
+	try {
+		// text/plain needs no preflight. With keepalive it goes on when the page is left.
+		const response = await fetch(url, { method: "POST", body: one.body, keepalive: true, credentials: "omit", headers: { "Content-Type": "text/plain" } });
 		const { status } = response;
-		if (status >= 500 || status === 429 || status === 408) return again();
-		waiting.delete(body);
-		if (status === 200) return;
-		return response.json().then((answer: { code?: string; error?: string }) => warn(`${answer.code}: ${answer.error}`));
-	}).catch(again);
+		if (status < 500 && status !== 429 && status !== 408) {
+			waiting.delete(one);
+			if (status !== 200) {
+				const { code, error } = await response.json();
+				warn(`${code}: ${error}`);
+			}
+			return;
+		}
+		wait = Math.max(wait, 1000 * +response.headers.get("Retry-After")! || 0);
+	} catch (error) {
+		if (!waiting.has(one)) return warn(error); // an answer that is none of ours
+	}
+	one.sent = false;
+	if (one.tries <= Limits.retries) setTimeout(() => waiting.has(one) && !one.sent && send(url, one), wait);
+	else waiting.delete(one);
 }
 
-if (script?.src) {
-	const url = new URL("/client-api/v1/events/external-track", script.src).href;
+function start({ src }: HTMLScriptElement): void {
+	const url = new URL("/client-api/v1/events/external-track", src).href;
+	/** The click id, as the link that led here had it. */
+	const clickID = new URLSearchParams(location.search).get("frbzz_ci");
 
-	const report: Report = (eventId, value = 0, currency = "USD", valueType = "dynamic", unique = uuid()) => {
-		if (!clickID) return; // the visitor came by another way
+	const report: Report = (eventId, value = 0, currency = "USD", valueType = "dynamic", unique) => {
+		if (!clickID) return console.debug("frbzztrack: this page's URL has no frbzz_ci, so nothing is reported");
+		if (!Number.isFinite(+value)) warn("this value is no number, and counts as 0:", value);
 		const body = encode({
 			click_id: clickID,
 			event_id: eventId,
 			event_value: value,
 			event_value_currency: currency,
 			event_value_type: valueType,
-			event_uuid: String(unique),
+			event_uuid: unique == null || unique === "" ? uuid() : String(unique),
 			page_url: bareURL(location.href),
 			referrer_url: bareURL(document.referrer) || null,
 			viewport_width: innerWidth,
 			viewport_height: innerHeight,
 		});
-		waiting.add(body);
-		send(url, body, 0);
+		const one = { body, tries: 0, sent: false };
+		waiting.add(one);
+		send(url, one);
 	};
 
-	/** A page that is not parsed yet has no viewport to tell of. */
-	const parsed = (f: () => void) => (document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", f, { once: true }) : f());
+	/** Runs f when there is a viewport to tell of, and somebody looks at it. */
+	const when = (f: () => void): void => {
+		const later = (type: string) => document.addEventListener(type, () => when(f), { once: true });
+		if ((document as { prerendering?: boolean }).prerendering) later("prerenderingchange");
+		else if (document.readyState === "loading") later("DOMContentLoaded");
+		else f();
+	};
 	const guarded: Report = (...args) =>
-		parsed(() => {
+		when(() => {
 			try {
 				report(...args);
 			} catch (error) {
-				warn(String(error));
+				warn(error);
 			}
 		});
 
-	const early = page.frbzztrack?.q || [];
-	page.frbzztrack = guarded;
-	for (const call of early) guarded(...call);
+	addEventListener("pagehide", () =>
+		waiting.forEach((one) => {
+			if (!("keepalive" in Request.prototype)) navigator.sendBeacon(url, one.body);
+			else if (!one.sent) send(url, one);
+		}),
+	);
+	const early = page.frbzztrack?.q;
+	page.frbzztrack = Object.assign(guarded, { url });
+	for (const call of Array.from(early || [])) guarded(...call);
+}
 
-	addEventListener("pagehide", () => waiting.forEach((body) => navigator.sendBeacon(url, body)));
-} else {
-	warn("include this file by <script src=\"https://…/track.js\">, not as a module or by its text: its URL says where to report to");
+try {
+	const script = document.currentScript as HTMLScriptElement | null;
+	// Included twice, it is there already.
+	if (!script?.src) warn('include this file by <script src="https://…/track.js">, not as a module or by its text: its URL says where to report to');
+	else if (!page.frbzztrack?.url) start(script);
+} catch (error) {
+	warn(error);
 }

@@ -57,6 +57,7 @@ func TestOurURLsPass(t *testing.T) {
 		api + client.Runtime.File():                             "script",
 		api + client.Runtime.File() + "#other,x":                "script",
 		api + client.RuntimeIdle.File():                         "script",
+		api + client.RuntimeLinks.File() + "#,,*":               "script",
 		api + "runtime.js":                                      "script",
 		api + "session/context.js":                              "script",
 		api + "session/context.js?campaign_id=cmp_1":            "script",
