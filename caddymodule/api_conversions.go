@@ -6,7 +6,6 @@ import (
 	"errors"
 	"hash/maphash"
 	"net/http"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -142,9 +141,11 @@ func (c *call) trackConversion() (any, error) {
 	}
 	click.Tell(event, id)
 	// One of a click id after the other, so that they can be counted.
-	turn := &conversionTurns[maphash.String(conversionSeed, id)%uint64(len(conversionTurns))]
-	turn.Lock()
-	defer turn.Unlock()
+	turn := conversionTurns[maphash.String(conversionSeed, id)%uint64(len(conversionTurns))]
+	if turn.take(ctx) != nil {
+		return nil, busy("unavailable", "conversions of this click id take too long to store: try again")
+	}
+	defer turn.giveBack()
 	rowID, counted, err := c.conversion(ctx, st, id, &click.Session, event)
 	if err != nil {
 		return nil, err
@@ -165,10 +166,15 @@ func (c *call) trackConversion() (any, error) {
 	}, nil
 }
 
-// conversionTurns are taken by calls about one click id.
+// conversionTurns are had by calls about one click id.
 var (
-	conversionTurns [64]sync.Mutex
-	conversionSeed  = maphash.MakeSeed()
+	conversionTurns = func() (turns [64]turn) {
+		for i := range turns {
+			turns[i] = newTurn()
+		}
+		return turns
+	}()
+	conversionSeed = maphash.MakeSeed()
 )
 
 // click finds what stands behind a click id.

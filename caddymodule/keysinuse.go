@@ -39,8 +39,9 @@ type dayKeysInUse struct {
 	turn  turn
 }
 
-// turn is had by who reads storage and sets the keys, so that what was read
-// later isn't replaced by what was read earlier.
+// turn is had by one at a time, who waits for it no longer than a context lasts:
+// by who reads storage and sets the keys, so that what was read later isn't
+// replaced by what was read earlier.
 type turn chan struct{}
 
 func newTurn() turn { return make(turn, 1) }
