@@ -45,9 +45,9 @@ func (c *call) recordConsent() (any, error) {
 	c.choose(claim.Purposes, err == nil)
 	switch {
 	case !claim.Purposes.Analytics:
-		c.endClickIDs()
+		c.refuseClickIDs(true)
 	case err == nil:
-		c.liftClickIDs()
+		c.agreeClickID()
 	}
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"hash/maphash"
 	"net/http"
@@ -22,9 +23,18 @@ const (
 	conversionsKey = "conversions/"
 )
 
-// void stands behind the click id of a session whose visitor has refused. It is
-// no sealed value, which is longer.
-var void = []byte{0}
+// voidMark stands behind the click id of a session whose visitor has refused, from
+// then on: 0, which no sealed value begins with, and Unix ms. What refuses and what
+// agrees may come in any order, over several nodes too: the later one counts.
+func voidMark(ms int64) []byte { return binary.BigEndian.AppendUint64([]byte{0}, uint64(ms)) }
+
+// voidSince is voidMark's inverse; ok is false for what is none.
+func voidSince(b []byte) (ms int64, ok bool) {
+	if len(b) != 9 || b[0] != 0 {
+		return 0, false
+	}
+	return int64(binary.BigEndian.Uint64(b[1:])), true
+}
 
 // giveClickID adds the session's click id to an answer, where consent allows one
 // and the session is a visit with a row. It is good from then on: what stands
@@ -33,7 +43,7 @@ func (c *call) giveClickID(out map[string]any) {
 	consent := c.consent(c.handler, &c.facts, &c.carried, c.session.ConsentRequired)
 	if !consent.Analytics {
 		if consent.Refused() {
-			c.endClickIDs() // by a cookie or a signal: there may have been no call
+			c.refuseClickIDs(false) // by a cookie or a signal: there may have been no call
 		}
 		return
 	}
@@ -56,66 +66,88 @@ func (c *call) giveClickID(out map[string]any) {
 }
 
 // claimClick puts the session behind its click id, unless its visitor has refused
-// since it was there.
+// since it was there. A choice of this browser's that is later lifts that: a call
+// that would have may not have come through.
 func (c *call) claimClick(ctx context.Context, st store.Store, key string) (good bool, err error) {
-	sealed := c.ring.SealOutboundClick(c.handler.campaign, &c.session, c.now.UnixMilli())
-	for range 2 {
-		standing, won, err := st.Claim(ctx, key, sealed, sessionctx.OutboundClickLife)
-		if err != nil || won {
-			return won, err
-		}
-		if bytes.Equal(standing, void) {
+	sealed := c.sealClick()
+	standing, won, err := st.Claim(ctx, key, sealed, sessionctx.OutboundClickLife)
+	if err != nil || won {
+		return won, err
+	}
+	if since, void := voidSince(standing); void {
+		if choice := c.carried.Choice; c.proof == proofIDs || choice == nil || !choice.Analytics || choice.At <= since {
 			return false, nil
 		}
-		if _, err := c.ring.OpenOutboundClick(standing); err == nil {
-			return true, nil
-		}
-		// A key that was revoked had sealed it.
-		if err := st.Delete(ctx, key); err != nil {
-			return false, err
-		}
+		st.Put(key, sealed, sessionctx.OutboundClickLife)
+		return true, nil
 	}
-	return false, nil
+	_, err = c.openClick(standing)
+	return err == nil, nil // a key that was revoked since may have sealed it
 }
 
-// endClickIDs makes the click ids of the call's session and of the browser's void,
-// since their visitor refuses. It waits for nothing; where the store is down for
-// long, it may not come to pass. Ids alone can't do that to anybody.
-func (c *call) endClickIDs() {
-	c.ofClickIDs(func(st store.Store, key string) {
-		if b, err := st.Get(storeDeadlines.context(), key); err == nil && !bytes.Equal(b, void) || errors.Is(err, store.ErrUnavailable) {
-			st.Put(key, void, sessionctx.OutboundClickLife)
-		}
-	})
+func (c *call) sealClick() []byte {
+	return c.ring.SealOutboundClick(c.handler.campaign, &c.session, c.now.UnixMilli())
 }
 
-// liftClickIDs undoes endClickIDs, since the visitor has agreed.
-func (c *call) liftClickIDs() {
-	c.ofClickIDs(func(st store.Store, key string) {
-		ctx := storeDeadlines.context()
-		b, err := st.Get(ctx, key)
-		if err == nil && bytes.Equal(b, void) {
-			err = st.Delete(ctx, key)
-		}
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			c.app.metrics.storeFails.Inc()
-		}
-	})
+// openClick opens what stands behind a click id. What a revoked key has made is
+// nothing any more, as with the session itself.
+func (c *call) openClick(sealed []byte) (*sessionctx.OutboundClick, error) {
+	click, err := c.ring.OpenOutboundClick(sealed)
+	if err != nil {
+		return nil, err
+	}
+	s := &click.Session
+	if _, ok := c.ring.VerifySessionID(s.ID, s.Campaign, s.UserID, c.now.UnixMilli()); !ok || !c.ring.VerifyUserID(s.UserID, click.WorkspaceID) {
+		return nil, sessionctx.ErrInvalidSession
+	}
+	return click, nil
 }
 
-func (c *call) ofClickIDs(do func(st store.Store, key string)) {
+// refuseClickIDs makes the click ids of the call's session and of the browser's
+// void, since their visitor refuses. It waits for no writing; a store that is down
+// for long may never hear of it. always is for a refusal that a call tells: one
+// that may come with each call is noted where there is something to be void. Ids
+// alone can't do that to anybody.
+func (c *call) refuseClickIDs(always bool) {
 	if c.proof == proofIDs {
 		return
 	}
-	st, err := c.engine.store.get(storeDeadlines.context())
+	ctx := storeDeadlines.context()
+	st, err := c.engine.store.get(ctx)
 	if err != nil {
 		c.app.metrics.storeFails.Inc()
 		return
 	}
 	for _, s := range []*sessionctx.Session{c.knownSession(), c.carried.Session} {
-		if s != nil && s.UserID == c.session.UserID {
-			do(st, clickKey+c.ring.OutboundClickID(s))
+		if s == nil || s.UserID != c.session.UserID {
+			continue
 		}
+		key := clickKey + c.ring.OutboundClickID(s)
+		if !always {
+			b, err := st.Get(ctx, key)
+			if _, void := voidSince(b); void || err != nil {
+				continue
+			}
+		}
+		st.Put(key, voidMark(c.now.UnixMilli()), sessionctx.OutboundClickLife)
+	}
+}
+
+// agreeClickID is refuseClickIDs' inverse: what was void is good again.
+func (c *call) agreeClickID() {
+	if c.proof == proofIDs || c.knownSession() == nil {
+		return
+	}
+	ctx := storeDeadlines.context()
+	st, err := c.engine.store.get(ctx)
+	if err != nil {
+		c.app.metrics.storeFails.Inc()
+		return
+	}
+	key := clickKey + c.ring.OutboundClickID(&c.session)
+	b, err := st.Get(ctx, key)
+	if _, void := voidSince(b); void || errors.Is(err, store.ErrUnavailable) {
+		st.Put(key, c.sealClick(), sessionctx.OutboundClickLife)
 	}
 }
 
@@ -191,7 +223,7 @@ func (c *call) click(ctx context.Context, st store.Store, named string) (id stri
 	case err != nil:
 		return "", nil, c.noClicks(err)
 	}
-	if click, err = c.ring.OpenOutboundClick(sealed); err != nil {
+	if click, err = c.openClick(sealed); err != nil {
 		return "", nil, unknown
 	}
 	return id, click, nil
@@ -208,10 +240,11 @@ func (c *call) noClicks(err error) *refusal {
 // conversion gives the id of a conversion's row, unless the click id has had as
 // many as it is good for. counted is what the store is to hold of them when the
 // row is durable, nil where it holds it already: a retry is none. A store that
-// fails meanwhile costs the bound, never a conversion.
+// fails meanwhile costs the bound, never a conversion, and nothing is counted.
 func (c *call) conversion(ctx context.Context, st store.Store, clickID string, s *sessionctx.Session, e *sessionctx.Event) (rowID string, counted []byte, err error) {
 	had, err := st.Get(ctx, conversionsKey+clickID)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	unknown := err != nil && !errors.Is(err, store.ErrNotFound)
+	if unknown {
 		c.app.metrics.storeFails.Inc()
 	}
 	rowID = sessionctx.EventRowID(s, e, 0, 0)
@@ -222,7 +255,7 @@ func (c *call) conversion(ctx context.Context, st store.Store, clickID string, s
 		rowID = sessionctx.EventRowID(s, e, 0, c.again(ctx, st, rowID, sessionctx.OutboundClickLife))
 	}
 	switch {
-	case isRetry():
+	case isRetry(), unknown:
 		return rowID, nil, nil
 	case exhausted:
 		return "", nil, refuse(http.StatusForbidden, "too_many_conversions", "the click id has had its %d conversions: a retry with the same event_uuid is none, and the visitor's next visit has another click id", sessionctx.MaxConversions)

@@ -3,6 +3,8 @@ package tests
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -35,10 +37,22 @@ func startShop(t *testing.T, options ...string) *shopSite {
 window.frbzztrack ||= function () { (frbzztrack.q ||= []).push(arguments) };
 frbzztrack("bought", 49.9, "EUR", "dynamic", 7);
 </script><script src="`+s.site+`/track.js" async></script></body></html>`)
+	writePage(t, s.caddy, "slow.html", `<!doctype html><html><head><meta charset=utf-8><title>thanks</title><link rel=icon href="data:,"></head><body>
+<script src="`+s.site+`/track.js"></script><script>
+frbzztrack("early");
+setTimeout(() => { location.href = "about:blank" });
+</script><script src="`+slow(t)+`"></script></body></html>`)
 	shop := " {\n\troot DIR/www\n\ttry_files {path}.html\n\tfile_server\n}\n"
 	s.write(globals(tinybirdSink(s.tb)) + "SITE {\n\t" + campaignLines("cmp_1", append([]string{"client on", roomy}, options...)...) + "\n\troot DIR/www\n\tfile_server\n}\n" + s.shop + shop + local + shop)
 	s.start()
 	return s
+}
+
+// slow is a script that never comes.
+func slow(t testing.TB) string {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	t.Cleanup(server.Close)
+	return server.URL
 }
 
 // pointAt moves the mouse over an element, and gives where it leads then.
@@ -146,6 +160,16 @@ func TestClientLinksFollowConsent(t *testing.T) {
 	if got := browser.Eval[string](p, `(local.search += "&own=1", local.dispatchEvent(new PointerEvent("pointerover", {bubbles: true})), local.href)`); !strings.HasPrefix(got, local) || !strings.Contains(got, "&own=1") {
 		t.Errorf("what the page has added is gone: %s", got)
 	}
+	// The reference manager's visitor decides, and nothing is reported yet.
+	other := s.open("/?utm_source=google&gclid=g1")
+	await(t, other, `window.firebuzzSession && __calls.length`)
+	says := strings.Replace(managerSays, "{has", "{version: 1, timestamp: Date.now(), has", 1)
+	browser.Eval[bool](other, fmt.Sprintf(`(`+says+`, true)`, true))
+	await(t, other, `(local.dispatchEvent(new PointerEvent("pointerover", {bubbles: true})), local.search.includes("frbzz_ci="))`)
+	browser.Eval[bool](other, fmt.Sprintf(`(`+says+`, true)`, false))
+	if got := pointAt(other, "local"); got != local {
+		t.Errorf("after the manager's no it leads to %s", got)
+	}
 	if got := pointAt(p, "bare"); got != s.shop+"/buy" {
 		t.Errorf("another host's link leads to %s", got)
 	}
@@ -173,6 +197,25 @@ func TestClientLinksOfTheNextSession(t *testing.T) {
 	}
 	if got := browser.Eval[string](p, `bare.search`); strings.Count(got, "frbzz_ci") != 1 {
 		t.Errorf("the link has %s", got)
+	}
+}
+
+// TestClientAsksForClickIDsSeldom: where there is none, however often a link is
+// pointed at; and again when there may be one.
+func TestClientAsksForClickIDsSeldom(t *testing.T) {
+	t.Parallel()
+	s := startShop(t, "decorate_links on")
+	p := s.open("/", `window.__inits = 0; window.__down = true; window.__fetch = (own, url, o) => !url.endsWith("/init") ? own(url, o) : ++__inits && __down ? Promise.resolve(new Response("{}", {status: 503, headers: {"Retry-After": "5"}})) : own(url, o)`)
+	await(t, p, `window.__inits`)
+	browser.Eval[bool](p, `(window.__n = 0, setInterval(() => { __n++; bare.dispatchEvent(new PointerEvent("pointerover", {bubbles: true})) }, 20), true)`)
+	await(t, p, `__n > 100`)
+	if n := browser.Eval[int](p, `__inits`); n != 1 {
+		t.Errorf("%d calls in 2 s", n)
+	}
+	browser.Eval[bool](p, `(window.__down = false, window.dispatchEvent(new Event("online")), true)`)
+	await(t, p, `bare.search.includes("frbzz_ci=")`)
+	if n := browser.Eval[int](p, `__inits`); n != 2 {
+		t.Errorf("%d calls in the end", n)
 	}
 }
 
@@ -204,6 +247,12 @@ func TestTrackScriptGoesOn(t *testing.T) {
 	if rows := s.events("left*2")["left"]; len(rows) != 2 { // without a number of its own each is another
 		t.Errorf("%d rows", len(rows))
 	}
+
+	// A page of thanks that is left before it is parsed.
+	early := s.b.Page(t)
+	early.Open(s.site)
+	browser.Eval[bool](early, `setTimeout(() => { location.href = "`+s.shop+`/slow?frbzz_ci=`+id+`" }), true`)
+	s.events("early")
 
 	refused := s.b.Page(t)
 	s.watch(refused, `window.__n = 0; window.__warned = []; console.warn = (...a) => __warned.push(a.join()); window.__fetch = (own, url, o) => { __n++; return own(url, o) }`)

@@ -284,6 +284,7 @@ func TestClickIDsFollowConsent(t *testing.T) {
 	v.post("consent/record", with(token, "purposes", noPurposes)).ok(t)
 	refused("by a record")
 	v.post("consent/record", with(token, "purposes", allPurposes)).ok(t)
+	elsewhere(t, c.site, sold(id, "event_uuid", "agreed")).ok(t)
 	if again := clickIDOf(t, v, token); again != id {
 		t.Errorf("after another yes there is %q, not %q", again, id)
 	}
@@ -295,11 +296,48 @@ func TestClickIDsFollowConsent(t *testing.T) {
 	}
 	elsewhere(t, c.site, sold(id, "event_uuid", "d")).ok(t)
 
+	// The reference manager's own calls name no session: its choice is in a cookie.
+	manager := newVisitor(t, c.site, desktop, true)
+	m := manager.visit("/")
+	mToken := map[string]any{"token": m.Session.Token}
+	for range 2 {
+		manager.post("consent/record", m.consents(allPurposes)).ok(t)
+		given := clickIDOf(t, manager, mToken)
+		elsewhere(t, c.site, sold(given)).ok(t)
+		manager.post("consent/record", with(mToken, "purposes", noPurposes)).ok(t)
+		if a := elsewhere(t, c.site, sold(given)); a.status != 401 {
+			t.Errorf("after the manager's visitor refused: %d %s", a.status, a.body)
+		}
+		time.Sleep(2 * time.Millisecond) // decisions are told apart by it
+	}
+
 	// Nobody may ever look at a page that is fetched ahead.
 	early := newVisitor(t, c.site, iPhone, true)
 	early.visit("/")
 	if a := v.post("events/session/init", token, "Sec-Purpose", "prefetch;prerender").ok(t); a.Data["click_id"] != nil {
 		t.Errorf("a prerendered page gets %s", a.body)
+	}
+}
+
+// TestRefusalsBesideCalls: a call that is on its way when its visitor refuses makes
+// nothing good again.
+func TestRefusalsBesideCalls(t *testing.T) {
+	t.Parallel()
+	c := startSelling(t, standin.New(t), roomy)
+	for range 60 {
+		v := newVisitor(t, c.site, desktop, false)
+		token := map[string]any{"token": v.visit("/").Session.Token}
+		var id string
+		var wg sync.WaitGroup
+		wg.Go(func() { id = clickIDOf(t, v, token) })
+		wg.Go(func() { v.post("consent/record", with(token, "purposes", noPurposes)).ok(t) })
+		wg.Wait()
+		if id == "" {
+			continue
+		}
+		if a := elsewhere(t, c.site, sold(id)); a.status != 401 {
+			t.Fatalf("the click id of who has refused is good: %d %s", a.status, a.body)
+		}
 	}
 }
 
@@ -332,6 +370,16 @@ func TestClickIDsOverNodes(t *testing.T) {
 		return nil
 	})
 
+	r.cmd.Process.Signal(syscall.SIGSTOP)
+	shy.post("consent/record", with(said, "purposes", allPurposes)).ok(t)
+	r.cmd.Process.Signal(syscall.SIGCONT)
+	eventually(t, 60*time.Second, "the yes is known at the other node", func() error {
+		if a := elsewhere(t, b.site, sold(void, "event_uuid", "agreed")); a.status != 200 {
+			return fmt.Errorf("%d %s", a.status, a.body)
+		}
+		return nil
+	})
+
 	r.kill()
 	later := elsewhere(t, b.site, sold(id, "event_uuid", "later"))
 	if later.status != 503 || later.Code != "store_unavailable" || later.header.Get("Retry-After") == "" {
@@ -340,7 +388,7 @@ func TestClickIDsOverNodes(t *testing.T) {
 	if got := clickIDOf(t, v, token); got != "" {
 		t.Errorf("without a store there is %s", got)
 	}
-	waitRows(t, tb, "events_v1", 1)
+	waitRows(t, tb, "events_v1", 2)
 }
 
 // TestClickIDsAfterARevokedKey: what a revoked key had made is unknown, and what

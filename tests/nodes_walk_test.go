@@ -51,6 +51,10 @@ func TestNodesWalk(t *testing.T) {
 		w.disturb(i == int(rounds)/2)
 	}
 	w.pause(1500)
+	// A busy machine takes longer for as much to happen.
+	for began := time.Now(); w.renewed() < minRenewals && time.Since(began) < time.Minute; {
+		time.Sleep(500 * time.Millisecond)
+	}
 	close(quit)
 	all.Wait()
 	w.law()
@@ -162,6 +166,21 @@ func (w *nodesWalk) disturb(revoke bool) {
 	}
 }
 
+// minRenewals is how many renewals a run has to have seen.
+const minRenewals = 20
+
+// renewed is how many renewals have been delivered.
+func (w *nodesWalk) renewed() int {
+	seen := map[string]bool{}
+	for _, text := range w.tb.RawRows("session_v1") {
+		var row walkRow
+		if json.Unmarshal(text, &row) == nil && row.Renewals > 0 {
+			seen[row.renewal()] = true
+		}
+	}
+	return len(seen)
+}
+
 // walkRow is what the law looks at in a row of a session.
 type walkRow struct {
 	Session  string  `json:"session_id"`
@@ -171,6 +190,9 @@ type walkRow struct {
 	Source   string  `json:"attribution_source"`
 	First    *string `json:"original_utm_source"`
 }
+
+// renewal names which renewal of which line a session is.
+func (r *walkRow) renewal() string { return fmt.Sprint(r.Original, " ", r.Renewals) }
 
 func (w *nodesWalk) law() {
 	t := w.t
@@ -211,7 +233,7 @@ func (w *nodesWalk) law() {
 		}
 		rows++
 		if row.Renewals > 0 {
-			name := fmt.Sprint(row.Original, " ", row.Renewals)
+			name := row.renewal()
 			if other, ok := renewals[name]; ok && other != row.Session && derived == 0 {
 				t.Errorf("renewal %s is %s and %s", name, other, row.Session)
 			}
@@ -232,7 +254,7 @@ func (w *nodesWalk) law() {
 	}
 	t.Logf("%v; %d users, %d sessions, %d events taken, %d rows of sessions, %d renewals, %d first touches held, %d lost, %d events in two sessions, %d nodes derived; the last revocation was %v ago",
 		w.counts, len(w.users), len(w.sessions), len(w.taken.of), rows, len(renewals), firsts, lost, twice, derived, time.Since(w.revoked[len(w.revoked)-1]).Round(time.Second))
-	if len(w.taken.of) < 100 || len(renewals) < 20 || firsts < 20 {
+	if len(w.taken.of) < 100 || len(renewals) < minRenewals || firsts < 20 {
 		t.Error("too little happened: the run shows nothing")
 	}
 }

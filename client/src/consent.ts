@@ -84,8 +84,8 @@ function same(a: object, b?: object): boolean {
 	return String(Object.values(a)) === String(Object.values(b || {}));
 }
 
-/** What the manager's cookie says, once its visitor has decided. */
-function referencePurposes(): Purposes | undefined {
+/** What the reference manager's cookie says, once its visitor has decided. */
+export function referencePurposes(): Purposes | undefined {
 	try {
 		const value = JSON.parse(decodeURIComponent(/(^| )frbzz_consent=([^;]*)/.exec(document.cookie)![2]!));
 		if (value.hasUserInteracted) return readPurposes(value.preferences);

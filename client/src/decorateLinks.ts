@@ -1,7 +1,8 @@
-import type { Context } from "./context.ts";
+import { referencePurposes } from "./consent.ts";
 import { pathMatch } from "./describe.ts";
 import { debug, listen } from "./guard.ts";
 import { encode } from "./json.ts";
+import { signalAfter } from "./signalAfter.ts";
 import type { PageSession } from "./start.ts";
 import { whenLoaded } from "./when.ts";
 
@@ -20,9 +21,13 @@ const campaign = "utm_source utm_medium utm_campaign utm_term utm_content ref so
 const ads = "fbclid gclid msclkid ttclid".split(" ");
 
 const enum Limits {
-	/** First wait before a click id is asked for again, and the one that is too long, in ms; each is twice the last. */
+	/** First wait before a click id is asked for again, and the longest, in ms; each is twice the last. */
 	firstWait = 500,
-	lastWait = 10_000,
+	longestWait = 60_000,
+	/** Of the waits, those that nobody has to point at a link for. */
+	unasked = 10_000,
+	/** Longest wait for an answer, in ms. */
+	patience = 10_000,
 }
 
 let hosts: string[];
@@ -32,9 +37,10 @@ let clickID = "";
 let clickOf = "";
 
 let asking: boolean | undefined;
+let wait: number = Limits.firstWait;
+/** When it may be asked for again, by performance.now(). */
+let notBefore = 0;
 let again: ReturnType<typeof setTimeout> | undefined;
-/** The context as it was when nobody gave a click id however often it was asked for: with the next one there may be another answer. */
-let hopeless: Context | undefined;
 
 /** Links as they were, and as they were made. */
 const made = new WeakMap<HTMLAnchorElement, { from: string; to: string }>();
@@ -45,48 +51,68 @@ function session(): PageSession | undefined {
 	return (firebuzzSession as PageSession)?.getContext ? (firebuzzSession as PageSession) : undefined;
 }
 
+/** Whether the visitor agrees. The reference manager may have been told something that the page has not heard of yet. */
+function agreed(to: "analytics" | "marketing"): boolean {
+	const consent = session()?.getContext()?.consent;
+	const reference = referencePurposes();
+	if (!consent || (reference && !reference[to])) return false;
+	return consent[to] || (/pending|frbzz/.test(consent.source) && !!reference);
+}
+
 /**
- * Asks the server for the session's click id, unless it is known. A yes to
- * consent may not be recorded yet: then there is none at first.
+ * Asks the server for the session's click id, unless it is known. There may be
+ * none for the moment: a yes may not be recorded yet.
  */
-async function ask(wait: number): Promise<void> {
+async function ask(): Promise<void> {
 	const s = session();
 	const context = s?.getContext();
 	if (!s || !context) return;
-	if (!context.consent.analytics) {
+	if (!agreed("analytics")) {
 		// After another yes it has to be given anew.
 		clickID = clickOf = "";
 		return;
 	}
-	if (asking || hopeless === context || (clickOf === context.session.sessionId && !s.isSessionExpired())) return;
-	clearTimeout(again);
+	if (asking || performance.now() < notBefore || (clickOf === context.session.sessionId && !s.isSessionExpired())) return;
 	asking = true;
+	clearTimeout(again);
+	let retryAfter = 0;
 	try {
 		// A page that is prerendered gets none until somebody looks at it.
 		await s.performInitialization();
 		if (await s.renewSessionWithPreservation()) {
-			const { sessionId, token } = s.getContext()!.session;
+			const now = s.getContext()!;
 			const { userActivation } = navigator as { userActivation?: { hasBeenActive: boolean } };
 			// In another site's frame there is none before it is a visit.
-			const body = encode({ token, user_activation: (self !== top && userActivation?.hasBeenActive) || undefined });
-			const response = await fetch(context.apiBaseUrl + "/client-api/v1/events/session/init", { method: "POST", body, keepalive: true });
-			const { data } = await response.json();
-			if (data.click_id && s.getContext()!.consent.analytics) {
-				clickID = data.click_id;
-				clickOf = sessionId;
-				asking = false;
+			const body = encode({ token: now.session.token, user_activation: (self !== top && userActivation?.hasBeenActive) || undefined });
+			const response = await fetch(now.apiBaseUrl + "/client-api/v1/events/session/init", { method: "POST", body, keepalive: true, signal: signalAfter(Limits.patience) });
+			retryAfter = 1000 * +response.headers.get("Retry-After")! || 0;
+			const id = response.ok && (await response.json()).data.click_id;
+			// Session or consent may be another since it was asked for.
+			if (id && s.getContext() === now) {
+				clickID = id;
+				clickOf = now.session.sessionId;
+				wait = Limits.firstWait;
 				return;
 			}
 		}
-	} catch (error) {
-		debug(error);
+	} finally {
+		asking = false;
+		if (clickOf !== s.getContext()?.session.sessionId) {
+			notBefore = performance.now() + Math.max(wait, retryAfter);
+			if (wait < Limits.unasked) again = setTimeout(learn, Math.max(wait, retryAfter));
+			wait = Math.min(2 * wait, Limits.longestWait);
+		}
 	}
-	asking = false;
-	if (wait < Limits.lastWait) again = setTimeout(learn, wait, wait * 2);
-	else hopeless = s.getContext()!;
 }
 
-const learn = (wait: number = Limits.firstWait): Promise<void> => ask(wait).catch(debug);
+const learn = (): Promise<void> => ask().catch(debug);
+
+/** Session or consent is another, or the browser is online: what was in vain may not be now. */
+function learnAnew(): void {
+	notBefore = 0;
+	wait = Limits.firstWait;
+	learn();
+}
 
 /** Whether a link leads to a site that is told. */
 function leads(link: HTMLAnchorElement): boolean {
@@ -105,14 +131,13 @@ function decorate(link: HTMLAnchorElement): void {
 	const from = last?.to === link.search ? last.from : link.search;
 	const there = new URLSearchParams(from);
 	const here = new URLSearchParams(location.search);
-	const consent = session()?.getContext()?.consent;
 	let search = from;
 	const add = (name: string, value: string | null) => {
 		if (value && !there.has(name)) search += (search ? "&" : "?") + name + "=" + encodeURIComponent(value);
 	};
 	for (const name of campaign) add(name, here.get(name));
-	if (consent?.marketing) for (const name of ads) add(name, here.get(name));
-	if (consent?.analytics) add(parameter, clickID);
+	if (agreed("marketing")) for (const name of ads) add(name, here.get(name));
+	if (agreed("analytics")) add(parameter, clickID);
 	if (search !== link.search) link.search = search;
 	made.set(link, { from, to: link.search });
 }
@@ -132,12 +157,12 @@ function meant(e: Event): void {
  */
 export function decorateLinks(...to: string[]): void {
 	const first = !hosts;
-	hosts = to;
+	hosts = to.map((host) => host.toLowerCase());
 	if (!first || typeof document === "undefined") return;
 	// A link is pointed at, pressed or reached by keys before it is followed:
 	// what follows it, and what reports that, finds it decorated.
 	listen(window, "pointerover pointerdown focusin click auxclick", meant, true);
 	// The click id is on its way before it is needed.
-	listen(window, "firebuzz-session-ready firebuzz-session-change", () => learn());
-	whenLoaded(() => learn());
+	listen(window, "firebuzz-session-ready firebuzz-session-change online", learnAnew);
+	whenLoaded(learn);
 }

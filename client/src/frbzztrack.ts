@@ -1,5 +1,6 @@
 import { bareURL } from "./bareURL.ts";
 import { encode } from "./json.ts";
+import { signalAfter } from "./signalAfter.ts";
 import { uuid } from "./uuid.ts";
 
 /*
@@ -42,6 +43,8 @@ const enum Limits {
 	retries = 6,
 	/** How long it waits for that first, in ms; then twice that, and no less than the server asks for. */
 	wait = 1000,
+	/** Longest wait for an answer, in ms. */
+	patience = 10_000,
 }
 
 const page = window as unknown as { frbzztrack?: Early };
@@ -57,7 +60,7 @@ async function send(url: string, one: Waiting): Promise<void> {
 	one.sent = true;
 	try {
 		// text/plain needs no preflight. With keepalive it goes on when the page is left.
-		const response = await fetch(url, { method: "POST", body: one.body, keepalive: true, credentials: "omit", headers: { "Content-Type": "text/plain" } });
+		const response = await fetch(url, { method: "POST", body: one.body, keepalive: true, credentials: "omit", headers: { "Content-Type": "text/plain" }, signal: signalAfter(Limits.patience) });
 		const { status } = response;
 		if (status < 500 && status !== 429 && status !== 408) {
 			waiting.delete(one);
@@ -101,12 +104,16 @@ function start({ src }: HTMLScriptElement): void {
 		send(url, one);
 	};
 
-	/** Runs f when there is a viewport to tell of, and somebody looks at it. */
+	/** What waits for the page to be parsed. */
+	const early = new Set<() => void>();
+	const run = (f: () => void) => early.delete(f) && f();
+	/** Runs f when there is a viewport to tell of, and somebody looks at it; at the latest when the page is left. */
 	const when = (f: () => void): void => {
-		const later = (type: string) => document.addEventListener(type, () => when(f), { once: true });
-		if ((document as { prerendering?: boolean }).prerendering) later("prerenderingchange");
-		else if (document.readyState === "loading") later("DOMContentLoaded");
-		else f();
+		const later = (type: string, then: () => void) => document.addEventListener(type, then, { once: true });
+		if ((document as { prerendering?: boolean }).prerendering) return later("prerenderingchange", () => when(f));
+		early.add(f);
+		if (document.readyState === "loading") later("DOMContentLoaded", () => run(f));
+		else run(f);
 	};
 	const guarded: Report = (...args) =>
 		when(() => {
@@ -117,15 +124,16 @@ function start({ src }: HTMLScriptElement): void {
 			}
 		});
 
-	addEventListener("pagehide", () =>
+	addEventListener("pagehide", () => {
+		early.forEach(run);
 		waiting.forEach((one) => {
 			if (!("keepalive" in Request.prototype)) navigator.sendBeacon(url, one.body);
 			else if (!one.sent) send(url, one);
-		}),
-	);
-	const early = page.frbzztrack?.q;
+		});
+	});
+	const called = page.frbzztrack?.q;
 	page.frbzztrack = Object.assign(guarded, { url });
-	for (const call of Array.from(early || [])) guarded(...call);
+	for (const call of Array.from(called || [])) guarded(...call);
 }
 
 try {
@@ -133,6 +141,7 @@ try {
 	// Included twice, it is there already.
 	if (!script?.src) warn('include this file by <script src="https://…/track.js">, not as a module or by its text: its URL says where to report to');
 	else if (!page.frbzztrack?.url) start(script);
+	else if (!page.frbzztrack.url.startsWith(new URL(script.src).origin)) warn("there are two of this file, of different hosts: the first one reports");
 } catch (error) {
 	warn(error);
 }
