@@ -34,7 +34,7 @@ func startShop(t *testing.T, options ...string) *shopSite {
 <a id=app href="whatsapp://send?text=hi">app</a> <p data-session-plain><a id=plain href="`+s.shop+`/buy?X-Amz-Signature=1">signed</a></p>
 </body></html>`)
 	writePage(t, s.caddy, "buy.html", `<!doctype html><html><head><meta charset=utf-8><title>thanks</title><link rel=icon href="data:,"></head><body><script>
-window.frbzztrack ||= function () { (frbzztrack.q ||= []).push(arguments) };
+window.frbzztrack = window.frbzztrack || function () { (frbzztrack.q = frbzztrack.q || []).push(arguments) };
 frbzztrack("bought", 49.9, "EUR", "dynamic", 7);
 </script><script src="`+s.site+`/track.js" async></script></body></html>`)
 	writePage(t, s.caddy, "slow.html", `<!doctype html><html><head><meta charset=utf-8><title>thanks</title><link rel=icon href="data:,"></head><body>

@@ -72,12 +72,13 @@ func run(args []string) error {
 // scripts are what servers give out, by their names in src and in dist.
 var scripts = []string{"runtime", "runtime-links", "runtime-idle", "frbzztrack"}
 
-// bundle gives a script with all that it imports as one file, in the language of
-// Safari 15: a module, but for what other sites include.
+// bundle gives a script with all that it imports as one file: a module in the
+// language of Safari 15, or, for what other sites include, a plain script in one
+// that all visitors of theirs speak.
 func bundle(name string) ([]byte, error) {
-	format := api.FormatESModule
+	format, target, engines := api.FormatESModule, api.ES2021, []api.Engine{{Name: api.EngineSafari, Version: "15"}}
 	if name == "frbzztrack" {
-		format = api.FormatIIFE
+		format, target, engines = api.FormatIIFE, api.ES2017, nil
 	}
 	res := api.Build(api.BuildOptions{
 		EntryPoints:       []string{filepath.Join(client, "src", name+".ts")},
@@ -87,8 +88,8 @@ func bundle(name string) ([]byte, error) {
 		MinifyIdentifiers: true,
 		MinifySyntax:      true,
 		Format:            format,
-		Target:            api.ES2021,
-		Engines:           []api.Engine{{Name: api.EngineSafari, Version: "15"}},
+		Target:            target,
+		Engines:           engines,
 		LegalComments:     api.LegalCommentsNone,
 		Define:            decorates(name != "runtime"),
 		LogLevel:          api.LogLevelWarning,

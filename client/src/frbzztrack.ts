@@ -9,7 +9,7 @@ import { uuid } from "./uuid.ts";
  *
  *	<script src="https://lp.example.com/track.js" async></script>
  *	<script>
- *		window.frbzztrack ||= function () { (frbzztrack.q ||= []).push(arguments) };
+ *		window.frbzztrack = window.frbzztrack || function () { (frbzztrack.q = frbzztrack.q || []).push(arguments) };
  *		frbzztrack("purchase", 49.9, "EUR", "dynamic", "order-1234");
  *	</script>
  *
