@@ -109,13 +109,8 @@ func (c *call) openClick(sealed []byte) (*sessionctx.OutboundClick, error) {
 // that may come with each call is noted where there is something to be void. Ids
 // alone can't do that to anybody.
 func (c *call) refuseClickIDs(always bool) {
-	if c.proof == proofIDs {
-		return
-	}
-	ctx := storeDeadlines.context()
-	st, err := c.engine.store.get(ctx)
-	if err != nil {
-		c.app.metrics.storeFails.Inc()
+	ctx, st := c.clickStore()
+	if st == nil {
 		return
 	}
 	for _, s := range []*sessionctx.Session{c.knownSession(), c.carried.Session} {
@@ -133,15 +128,25 @@ func (c *call) refuseClickIDs(always bool) {
 	}
 }
 
-// agreeClickID is refuseClickIDs' inverse: what was void is good again.
-func (c *call) agreeClickID() {
-	if c.proof == proofIDs || c.knownSession() == nil {
-		return
-	}
+// clickStore is where a call that decides about consent changes what stands behind
+// click ids; nil where that may not be, or can't.
+func (c *call) clickStore() (context.Context, store.Store) {
 	ctx := storeDeadlines.context()
+	if c.proof == proofIDs {
+		return ctx, nil
+	}
 	st, err := c.engine.store.get(ctx)
 	if err != nil {
 		c.app.metrics.storeFails.Inc()
+		return ctx, nil
+	}
+	return ctx, st
+}
+
+// agreeClickID is refuseClickIDs' inverse: what was void is good again.
+func (c *call) agreeClickID() {
+	ctx, st := c.clickStore()
+	if st == nil || c.knownSession() == nil {
 		return
 	}
 	key := clickKey + c.ring.OutboundClickID(&c.session)
