@@ -45,7 +45,7 @@ func (c *call) recordConsent() (any, error) {
 	c.choose(claim.Purposes, err == nil)
 	switch {
 	case !claim.Purposes.Analytics:
-		c.refuseClickIDs(true)
+		c.refuseClickIDs(c.now.UnixMilli(), true)
 	case err == nil:
 		c.agreeClickID()
 	}

@@ -42,8 +42,8 @@ func voidSince(b []byte) (ms int64, ok bool) {
 func (c *call) giveClickID(out map[string]any) {
 	consent := c.consent(c.handler, &c.facts, &c.carried, c.session.ConsentRequired)
 	if !consent.Analytics {
-		if consent.Refused() {
-			c.refuseClickIDs(false) // by a cookie or a signal: there may have been no call
+		if consent.Refused() { // by a cookie or a signal: there may have been no call
+			c.refuseClickIDs(c.refusedAt(consent.Source), false)
 		}
 		return
 	}
@@ -103,12 +103,25 @@ func (c *call) openClick(sealed []byte) (*sessionctx.OutboundClick, error) {
 	return click, nil
 }
 
+// refusedAt is when the visitor refused, as the request tells, in Unix ms: a cookie
+// may be on its way while a yes overtakes it.
+func (c *call) refusedAt(source sessionctx.ConsentSource) int64 {
+	now := c.now.UnixMilli()
+	switch {
+	case source == sessionctx.ConsentChoice:
+		return c.carried.Choice.At
+	case source == sessionctx.ConsentReference && c.carried.Reference.At > 0: // by the browser's clock
+		return min(c.carried.Reference.At, now)
+	}
+	return now
+}
+
 // refuseClickIDs makes the click ids of the call's session and of the browser's
-// void, since their visitor refuses. It waits for no writing; a store that is down
-// for long may never hear of it. always is for a refusal that a call tells: one
-// that may come with each call is noted where there is something to be void. Ids
-// alone can't do that to anybody.
-func (c *call) refuseClickIDs(always bool) {
+// void, since their visitor refused at that time (Unix ms). It waits for no
+// writing; a store that is down for long may never hear of it. always is for a
+// refusal that a call tells: one that may come with each call is noted where there
+// is something to be void. Ids alone can't do that to anybody.
+func (c *call) refuseClickIDs(at int64, always bool) {
 	ctx, st := c.clickStore()
 	if st == nil {
 		return
@@ -124,7 +137,7 @@ func (c *call) refuseClickIDs(always bool) {
 				continue
 			}
 		}
-		st.Put(key, voidMark(c.now.UnixMilli()), sessionctx.OutboundClickLife)
+		st.Put(key, voidMark(at), sessionctx.OutboundClickLife)
 	}
 }
 

@@ -283,12 +283,20 @@ func TestClickIDsFollowConsent(t *testing.T) {
 	}
 	v.post("consent/record", with(token, "purposes", noPurposes)).ok(t)
 	refused("by a record")
+	no := v.cookies()
 	v.post("consent/record", with(token, "purposes", allPurposes)).ok(t)
 	elsewhere(t, c.site, sold(id, "event_uuid", "agreed")).ok(t)
 	if again := clickIDOf(t, v, token); again != id {
 		t.Errorf("after another yes there is %q, not %q", again, id)
 	}
-	newVisitor(t, c.site, iPhone, false).post("events/session/init", token, "Cookie", saidNo).ok(t)
+	// A call that had set out before the yes arrives after it.
+	newVisitor(t, c.site, iPhone, false).post("events/session/init", token, "Cookie", no).ok(t)
+	if again := clickIDOf(t, v, token); again != id {
+		t.Errorf("after a call with the cookies of before there is %q, not %q", again, id)
+	}
+	elsewhere(t, c.site, sold(id, "event_uuid", "overtaken")).ok(t)
+	saysNo := strings.Replace(saidNo, "timestamp%22%3A1%2C", fmt.Sprintf("timestamp%%22%%3A%d%%2C", time.Now().UnixMilli()), 1)
+	newVisitor(t, c.site, iPhone, false).post("events/session/init", token, "Cookie", saysNo).ok(t)
 	refused("by the manager's cookie")
 	v.post("consent/record", with(token, "purposes", allPurposes)).ok(t)
 	if again := clickIDOf(t, v, token); again != id {

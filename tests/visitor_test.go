@@ -251,6 +251,16 @@ func (v *visitor) cookieNames() []string {
 	return names
 }
 
+// cookies is the header that the visitor's browser sends now.
+func (v *visitor) cookies() string {
+	u, _ := url.Parse(v.site)
+	var pairs []string
+	for _, c := range v.client.Jar.Cookies(u) {
+		pairs = append(pairs, c.Name+"="+c.Value)
+	}
+	return strings.Join(pairs, "; ")
+}
+
 // setCookie puts a cookie into a browser's jar; an empty value takes it out.
 func setCookie(jar http.CookieJar, site *url.URL, name, value string) {
 	c := &http.Cookie{Name: name, Value: value, Path: "/"}
