@@ -27,7 +27,7 @@ func TestFiftyTabsRenewOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tb := standin.New(t)
-			c := startLanding(t, globals(tinybirdSink(tb))+landing("1s", roomy))
+			c := startLanding(t, globals(tinybirdSink(tb))+landing("3s", roomy))
 			jar := newVisitor(t, c.site, iPhone, true)
 			res, body := jar.page("/?utm_source=google")
 			s := parseContext(t, body)
@@ -36,6 +36,7 @@ func TestFiftyTabsRenewOnce(t *testing.T) {
 				pairs = append(pairs, cookie.Name+"="+cookie.Value)
 			}
 			cookies := strings.Join(pairs, "; ")
+			jar.post("events/session/track", map[string]any{"token": s.Session.Token}).ok(t) // its row
 			expire(t, newVisitor(t, c.site, iPhone, false), s.Session.Token)
 			// Long sessions from here on, so that the successor outlives the test.
 			c.reload(globals(tinybirdSink(tb)) + landing("10m", roomy))
