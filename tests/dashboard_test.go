@@ -30,7 +30,7 @@ func startPrometheus(t testing.TB, c *caddy) *prometheus {
 	}
 	dir, addr := t.TempDir(), freeAddr(t)
 	config := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf("global: {scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 500ms}\nrule_files: [%q]\nscrape_configs:\n  - job_name: caddy\n    static_configs: [{targets: [%q]}]\n", rules, c.admin)
+	text := fmt.Sprintf("global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 500ms}\nrule_files: [%q]\nscrape_configs:\n  - job_name: caddy\n    static_configs: [{targets: [%q]}]\n", rules, c.admin)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
