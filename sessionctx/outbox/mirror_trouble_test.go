@@ -197,3 +197,45 @@ func TestALetterGoesToThoseThatHaveNotHadIt(t *testing.T) {
 		mustClose(t, o)
 	})
 }
+
+// A mirror's directory that a power cut would forget holds the first sink up, as
+// one that can't be written does: what that one was given is deleted.
+func TestADirectoryOfAMirrorThatIsNotDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemFS()
+		first := &recorder{}
+		o := mustOpen(t, m, Options{SegmentRows: 4})
+		appendRows(t, o, "events_v1", 0, 4) // its own directory is made, and durable
+		m.failOn(func(op, path string) error {
+			if op == "syncdir" && path == "/q" {
+				return errors.New("bad sector")
+			}
+			return nil
+		})
+		down := &recorder{answer: always(Retry(0, errors.New("down")))}
+		setMirrors(t, o, Mirror{Name: "m", Sink: down})
+		o.SetSink(first)
+		time.Sleep(10 * time.Second)
+		if n := len(first.rowsOf()); n != 0 {
+			t.Errorf("the first got %d rows that the mirror may lose", n)
+		}
+		m.failOn(func(string, string) error { return nil })
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := len(first.rowsOf()); n != 4 {
+			t.Errorf("the first got %d rows of 4", n)
+		}
+		cut := m.crash(rng(1))
+		mustClose(t, o)
+
+		second := &recorder{}
+		o = mustOpen(t, cut.kill(), Options{SegmentRows: 4})
+		setMirrors(t, o, Mirror{Name: "m", Sink: second})
+		o.SetSink(first)
+		time.Sleep(10 * time.Second)
+		if n := len(second.rowsOf()); n != 4 {
+			t.Errorf("after a power cut the mirror got %d rows of 4", n)
+		}
+		mustClose(t, o)
+	})
+}

@@ -28,7 +28,11 @@ func (o *Outbox) recoverAll() error {
 	}
 	for dir := o.dir; dir != filepath.Dir(dir); {
 		dir = filepath.Dir(dir)
-		_ = o.fs.SyncDir(dir) // may belong to somebody else, who keeps it by other means
+		err := o.fs.SyncDir(dir)
+		if source := o.opt.source; err != nil && source != nil && dir == source.dir {
+			return err // a mirror that a power cut forgets has lost what was delivered to others
+		}
+		// Another may belong to somebody else, who keeps it by other means.
 	}
 	for _, e := range entries {
 		if !e.dir || !validDatasource(e.name) {
