@@ -167,6 +167,7 @@ func validMirrorName(s string) bool {
 func (o *Outbox) readMarks(dir string) map[string]int64 {
 	marks := map[string]int64{}
 	path := filepath.Join(dir, marksFile)
+	_ = o.fs.Remove(path + "." + kindTemp) // of a process that ended as it wrote
 	data, err := o.fs.ReadFile(path, headLimit*64, nil)
 	if err == nil {
 		err = json.Unmarshal(data, &marks)
