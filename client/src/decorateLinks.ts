@@ -98,8 +98,9 @@ async function ask(): Promise<void> {
 	} finally {
 		asking = false;
 		if (clickOf !== s.getContext()?.session.sessionId) {
-			notBefore = performance.now() + Math.max(wait, retryAfter);
-			if (wait < Limits.unasked) again = setTimeout(learn, Math.max(wait, retryAfter));
+			const pause = Math.max(wait, retryAfter);
+			notBefore = performance.now() + pause;
+			if (wait < Limits.unasked) again = setTimeout(due, pause);
 			wait = Math.min(2 * wait, Limits.longestWait);
 		}
 	}
@@ -107,11 +108,16 @@ async function ask(): Promise<void> {
 
 const learn = (): Promise<void> => ask().catch(debug);
 
+/** The pause is over, even if the timer was a moment early. */
+function due(): void {
+	notBefore = 0;
+	learn();
+}
+
 /** Session or consent is another, or the browser is online: what was in vain may not be now. */
 function learnAnew(): void {
-	notBefore = 0;
 	wait = Limits.firstWait;
-	learn();
+	due();
 }
 
 /** Whether a link leads to a site that is told. */
